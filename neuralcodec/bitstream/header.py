@@ -1,0 +1,169 @@
+"""The stream header: what a decoder must know before the first packet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from fractions import Fraction
+from typing import Any
+
+from neuralcodec.bitstream import syntax
+from neuralcodec.bitstream.crc import crc32c
+from neuralcodec.bitstream.limits import Limits
+from neuralcodec.bitstream.varint import Cursor
+from neuralcodec.core.errors import LimitError, StreamError, VersionError
+from neuralcodec.core.types import ColourTags, SideStream, VideoProperties
+
+FIXED_SIZE = 14
+"""Bytes before the body: signature (8), version (2), length of the body (4)."""
+
+
+class Arithmetic(IntEnum):
+    """How exactly two decoders agree: always on the latents, on the pictures only with EXACT (DESIGN D1)."""
+
+    FLOAT_PICTURES = 0
+    EXACT = 1
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter from ``start`` to ``end`` (``end`` excluded), in units of ``time_base``; its title is in ``metadata``."""
+
+    start: int
+    end: int
+    time_base: Fraction
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StreamHeader:
+    """What a stream says of itself. Ranges are those of ``syntax.HEADER``, checked when it is written and when it is read.
+
+    ``model_id`` is 32 bytes. ``width_tables`` has one ``bytes`` object for each level, level 1 first, all of one length,
+    each entry the width option (0..3) of one slimmable unit. ``level`` counts from 1. ``quality`` is the quality index
+    (0..200). ``gop_size`` is the encoder's aim, 0 for a single intra frame.
+    """
+
+    video: VideoProperties
+    model_id: bytes
+    model_name: str
+    width_tables: tuple[bytes, ...]
+    level: int = 1
+    arithmetic: Arithmetic = Arithmetic.FLOAT_PICTURES
+    level_locked: bool = False
+    gop_size: int = 0
+    quality: int = 0
+    side_streams: tuple[SideStream, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+    chapters: tuple[Chapter, ...] = ()
+    encoder: str = ""
+
+    @property
+    def levels(self) -> int:
+        """The number of levels that the stream has width tables for."""
+        return len(self.width_tables)
+
+
+_FULL_RANGE = (None, False, True)
+_PLAIN = ("model_id", "model_name", "width_tables", "level", "gop_size", "quality", "metadata", "encoder")
+
+
+def _values(header: StreamHeader) -> dict[str, Any]:
+    video, colour = header.video, header.video.colour
+    if video.rotation not in (0, 90, 180, 270):
+        raise StreamError(f"header.rotation: {video.rotation} is not 0, 90, 180 or 270")
+    if not 1 <= header.level <= header.levels:
+        raise StreamError(f"header.level: {header.level} is outside 1..{header.levels}")
+    return {
+        "required_features": 0,
+        "width": video.width,
+        "height": video.height,
+        "pixel_format": 0,
+        "time_base": video.time_base,
+        "frame_rate": video.frame_rate or Fraction(0),
+        "primaries": colour.primaries,
+        "transfer": colour.transfer,
+        "matrix": colour.matrix,
+        "full_range": _FULL_RANGE.index(colour.full_range),
+        "chroma_location": colour.chroma_location,
+        "sample_aspect_ratio": video.sample_aspect_ratio,
+        "rotation": video.rotation // 90,
+        "still": int(video.still),
+        "arithmetic": header.arithmetic,
+        "level_locked": int(header.level_locked),
+        "side_streams": [vars(stream) for stream in header.side_streams],
+        "chapters": [vars(chapter) for chapter in header.chapters],
+        **{name: getattr(header, name) for name in _PLAIN},
+    }
+
+
+def write_header(header: StreamHeader) -> bytes:
+    """The whole header, from signature to CRC. Raises StreamError, naming the field, for a value out of range."""
+    body = syntax.HEADER.write(_values(header))
+    if len(body) > syntax.HEADER_MAX:
+        raise StreamError(f"header of {len(body)} bytes, at most {syntax.HEADER_MAX}")
+    data = syntax.SIGNATURE + bytes(syntax.VERSION) + len(body).to_bytes(4, "little") + body
+    return data + crc32c(data).to_bytes(4, "little")
+
+
+def header_size(start: bytes, limits: Limits) -> int:
+    """Bytes of the whole header, from its first ``FIXED_SIZE`` ones.
+
+    Raises StreamError for another signature or too few bytes, LimitError for a longer header than ``limits`` allow.
+    """
+    if start[:8] != syntax.SIGNATURE[: len(start)] or not start:
+        raise StreamError("not an .nvc stream: the signature is missing")
+    if len(start) < FIXED_SIZE:
+        raise StreamError("the stream ends within its header")
+    body = int.from_bytes(start[10:14], "little")
+    if body > min(limits.max_header, syntax.HEADER_MAX):
+        raise LimitError(f"a header of {body} bytes is above the reader's limit max_header = {limits.max_header}")
+    return FIXED_SIZE + body + 4
+
+
+def read_header(data: bytes, limits: Limits) -> StreamHeader:
+    """Parses a whole header, from signature to CRC.
+
+    Raises StreamError for damage or a value out of range, VersionError for a version, feature or pixel format that this
+    reader does not know, LimitError for one that asks for more than ``limits``.
+    """
+    if header_size(data[:FIXED_SIZE], limits) != len(data):
+        raise StreamError("the stream ends within its header")
+    if crc32c(data[:-4]) != int.from_bytes(data[-4:], "little"):
+        raise StreamError("the stream header is damaged: its CRC is wrong")
+    if data[8] != syntax.VERSION[0]:
+        raise VersionError(f"stream of format version {data[8]}.{data[9]}; this reader knows version {syntax.VERSION[0]}")
+    cursor = Cursor(data[:-4], FIXED_SIZE, limits)
+    # Looked at first: a feature may change what follows.
+    unknown = syntax.HEADER.fields[0].type.read(cursor) & ~syntax.KNOWN_FEATURES
+    if unknown:
+        raise VersionError(f"the stream needs features that this reader does not know (bits {unknown:#x})")
+    cursor.position = FIXED_SIZE
+    values = syntax.HEADER.read(cursor)
+    if values["width"] * values["height"] > limits.max_pixels:
+        raise LimitError(f"{values['width']}x{values['height']} pixels, above the reader's limit {limits.max_pixels}")
+    if values["level"] > len(values["width_tables"]):
+        raise StreamError(f"header.level: {values['level']} is outside 1..{len(values['width_tables'])}")
+    return StreamHeader(
+        video=VideoProperties(
+            width=values["width"],
+            height=values["height"],
+            time_base=values["time_base"],
+            frame_rate=values["frame_rate"] or None,
+            sample_aspect_ratio=values["sample_aspect_ratio"],
+            rotation=90 * values["rotation"],
+            colour=ColourTags(
+                values["primaries"],
+                values["transfer"],
+                values["matrix"],
+                _FULL_RANGE[values["full_range"]],
+                values["chroma_location"],
+            ),
+            still=bool(values["still"]),
+        ),
+        arithmetic=Arithmetic(values["arithmetic"]),
+        level_locked=bool(values["level_locked"]),
+        side_streams=tuple(SideStream(**stream) for stream in values["side_streams"]),
+        chapters=tuple(Chapter(**chapter) for chapter in values["chapters"]),
+        **{name: values[name] for name in _PLAIN},
+    )

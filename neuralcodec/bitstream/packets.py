@@ -1,0 +1,270 @@
+"""Packets as plain data, and their way to bytes and back. Frame packets need the group they are in: see ``GroupState``."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from neuralcodec.bitstream import syntax
+from neuralcodec.bitstream.crc import crc32c
+from neuralcodec.bitstream.limits import Limits
+from neuralcodec.bitstream.syntax import BODIES, FrameFlag, PacketType, SideFlag
+from neuralcodec.bitstream.varint import SVAR_MAX, SVAR_MIN, Cursor, write_uvar
+from neuralcodec.core.errors import StreamError
+from neuralcodec.core.types import SidePacket
+
+
+def mask_mode(mode: int, parameter: int = 0) -> int:
+    """One entry of ``FramePacket.modes``: ``mode`` 0..3 and, with mode 3, ``parameter`` 0..63, as mode + 4 * parameter."""
+    if not 0 <= mode <= 3 or not 0 <= parameter <= (63 if mode == 3 else 0):
+        raise StreamError(f"mask mode {mode} with parameter {parameter}")
+    return mode + 4 * parameter
+
+
+def split_mask_mode(entry: int) -> tuple[int, int]:
+    """Mode and parameter of an entry of ``FramePacket.modes``."""
+    return entry & 3, entry >> 2
+
+
+@dataclass(frozen=True)
+class GopStart:
+    """Start of a group of pictures. ``first_frame`` is the number of frames in the groups before it; the rest predicts
+    what its frame packets leave out. Times are in the video's time base."""
+
+    first_frame: int
+    pts: int
+    frame_step: int
+    frame_duration: int
+    quality: int
+
+
+@dataclass(frozen=True)
+class FramePacket:
+    """One coded frame.
+
+    ``intra`` is true for the first packet of each group, and for no other. ``modes`` has one entry (``mask_mode``) for
+    each latent that can be skipped, at most three. ``payload`` is the entropy coder's. Where the writer is given None,
+    it fills in the ordinary value, which a reader then returns: ``quality`` (index, 0..200) that of the group;
+    ``references`` the frame before in decode order, as distances in decode order (1 is the frame decoded just before);
+    ``display_order`` and ``decode_order`` count from 0 within the group, ordinarily alike. ``duration`` 0 is unknown.
+    """
+
+    intra: bool
+    pts: int
+    payload: bytes
+    modes: tuple[int, ...] = ()
+    duration: int = 0
+    quality: int | None = None
+    references: tuple[int, ...] | None = None
+    display_order: int | None = None
+    decode_order: int | None = None
+
+
+class IndexEntry(NamedTuple):
+    """Where a group starts: byte offset from the start of the stream, its first frame's number, its pts."""
+
+    offset: int
+    first_frame: int
+    pts: int
+
+
+@dataclass(frozen=True)
+class StreamIndex:
+    """All groups of a stream. ``duration`` is in the video's time base; ``header_copy`` is a byte offset or 0."""
+
+    frame_count: int
+    duration: int
+    header_copy: int
+    entries: tuple[IndexEntry, ...]
+
+    def gop_of_frame(self, frame: int) -> int:
+        """Number of the group that holds frame ``frame`` (display order). Raises StreamError outside 0..frame_count - 1."""
+        gop = bisect_right(self.entries, frame, key=lambda entry: entry.first_frame) - 1
+        if gop < 0 or frame >= self.frame_count:
+            raise StreamError(f"frame {frame} is not in the stream, which has {self.frame_count}")
+        return gop
+
+
+@dataclass(frozen=True)
+class HeaderCopy:
+    """A second copy of the stream header, as bytes."""
+
+    header: bytes
+
+
+@dataclass(frozen=True)
+class EndOfStream:
+    """The last packet. ``index_offset`` is 0 when there is no index."""
+
+    index_offset: int
+
+
+@dataclass(frozen=True)
+class UnknownPacket:
+    """A packet of a type (8..11) that this reader does not know and may skip."""
+
+    type: int
+    body: bytes
+
+
+Content = GopStart | FramePacket | SidePacket | StreamIndex | HeaderCopy | EndOfStream | UnknownPacket
+
+
+def frame_packet(first_byte: int, body: bytes) -> bytes:
+    """A whole packet: first byte (type and flags), length of the body, body, CRC-32C of all before it."""
+    if len(body) > syntax.PACKET_LENGTH_MAX:
+        raise StreamError(f"packet of {len(body)} bytes, at most {syntax.PACKET_LENGTH_MAX}")
+    head = bytes([first_byte]) + write_uvar(len(body))
+    return b"".join((head, body, crc32c(body, crc32c(head)).to_bytes(4, "little")))
+
+
+def _fields(type_: PacketType, flags: int, body: bytes, limits: Limits) -> dict[str, Any]:
+    # Bytes after the last known field belong to a later minor version, and are left alone.
+    return BODIES[type_].read(Cursor(body, limits=limits), flags)
+
+
+class GroupState:
+    """What a frame packet is coded against: its group, how many frames came before, and the time of the last one."""
+
+    def __init__(self, gop: GopStart):
+        self.gop = gop
+        self.frames = 0
+        self._expected_pts = gop.pts
+
+    def write(self, frame: FramePacket) -> bytes:
+        """The frame's whole packet. Raises StreamError for a value out of range or a frame out of its place."""
+        order, gop = self.frames, self.gop
+        if frame.intra != (order == 0):
+            raise StreamError("the first frame of a group is intra, and no other")
+        if frame.decode_order not in (None, order):
+            raise StreamError(f"frame {frame.decode_order} of the group where frame {order} is due")
+        ordinary = (1,) if order else ()
+        references = ordinary if frame.references is None else tuple(frame.references)
+        if any(distance > order for distance in references) or (not order and references):
+            raise StreamError("a reference lies before the group")
+        display = order if frame.display_order is None else frame.display_order
+        if display < 0:
+            raise StreamError(f"display order {display} is negative")
+        quality = gop.quality if frame.quality is None else frame.quality
+        flags = 0
+        if frame.pts != self._expected_pts or frame.duration != gop.frame_duration:
+            flags |= FrameFlag.TIMING
+        if references != ordinary or display != order:
+            flags |= FrameFlag.STRUCTURE
+        if quality != gop.quality:
+            flags |= FrameFlag.QUALITY
+        values = {
+            "decode_order": order % 256,
+            "pts_difference": frame.pts - self._expected_pts,
+            "duration_difference": frame.duration - gop.frame_duration,
+            "display_difference": display - order,
+            "references": references,
+            "quality": quality,
+            "modes": frame.modes,
+            "payload": frame.payload,
+        }
+        if frame.duration < 0:
+            raise StreamError(f"duration {frame.duration} is negative")
+        if not SVAR_MIN <= frame.pts <= SVAR_MAX:
+            raise StreamError(f"presentation time {frame.pts} is out of range")
+        type_ = PacketType.FRAME_I if frame.intra else PacketType.FRAME_P
+        packet = frame_packet(type_ << 4 | flags, syntax.FRAME.write(values, flags))
+        self._advance(frame.pts)
+        return packet
+
+    def read(self, intra: bool, flags: int, body: bytes, limits: Limits) -> FramePacket:
+        """The frame in ``body``. Raises StreamError for a value out of range or a frame out of its place."""
+        order, gop = self.frames, self.gop
+        values = _fields(PacketType.FRAME_P, flags, body, limits)
+        if values["decode_order"] != order % 256 or intra != (order == 0):
+            raise StreamError(f"not the frame that is due (number {order} of its group): a packet is missing or doubled")
+        pts = self._expected_pts + values.get("pts_difference", 0)
+        duration = gop.frame_duration + values.get("duration_difference", 0)
+        references = tuple(values.get("references", (1,) if order else ()))
+        display = order + values.get("display_difference", 0)
+        if not SVAR_MIN <= pts <= SVAR_MAX or not 0 <= duration <= SVAR_MAX:
+            raise StreamError("a time is out of range")
+        if any(distance > order for distance in references):
+            raise StreamError("a reference lies before the group")
+        if display < 0:
+            raise StreamError("the display order is negative")
+        self._advance(pts)
+        return FramePacket(
+            intra=intra,
+            pts=pts,
+            payload=values["payload"],
+            modes=values["modes"],
+            duration=duration,
+            quality=values.get("quality", gop.quality),
+            references=references,
+            display_order=display,
+            decode_order=order,
+        )
+
+    def _advance(self, pts: int) -> None:
+        self.frames += 1
+        self._expected_pts = pts + self.gop.frame_step
+
+
+def write_gop(gop: GopStart) -> bytes:
+    """The group start's whole packet."""
+    return frame_packet(PacketType.GOP << 4, syntax.GOP.write(vars(gop)))
+
+
+def write_side(packet: SidePacket) -> bytes:
+    """The side packet's whole packet."""
+    flags = SideFlag.KEYFRAME if packet.keyframe else SideFlag(0)
+    values: dict[str, Any] = {"stream": packet.stream, "duration": packet.duration, "data": packet.data}
+    if packet.pts is not None:
+        flags |= SideFlag.PTS
+        values["pts"] = packet.pts
+    if packet.dts is not None:
+        flags |= SideFlag.DTS
+        values["dts"] = packet.dts - (packet.pts or 0)
+    return frame_packet(PacketType.SIDE << 4 | flags, syntax.SIDE.write(values, flags))
+
+
+def write_index(index: StreamIndex) -> bytes:
+    """The index's whole packet."""
+    entries, before = [], IndexEntry(0, 0, 0)
+    for entry in index.entries:
+        differences = (now - last for now, last in zip(entry, before, strict=True))
+        entries.append(dict(zip(("offset_difference", "frames_before", "pts_difference"), differences, strict=True)))
+        before = entry
+    return frame_packet(PacketType.INDEX << 4, syntax.INDEX.write({**vars(index), "entries": entries}))
+
+
+def write_end(index_offset: int) -> bytes:
+    """The end packet, ``syntax.END_SIZE`` bytes."""
+    return frame_packet(PacketType.END << 4, syntax.END.write({"index_offset": index_offset}))
+
+
+def read_content(type_: int, flags: int, body: bytes, limits: Limits) -> Content:
+    """The content of any packet but a frame's. Raises StreamError for a value out of range."""
+    if type_ not in BODIES:
+        return UnknownPacket(type_, body)
+    values = _fields(PacketType(type_), flags, body, limits)
+    match type_:
+        case PacketType.GOP:
+            del values["marker"]
+            return GopStart(**values)
+        case PacketType.SIDE:
+            pts, dts = values.get("pts"), values.get("dts")
+            if dts is not None and pts is not None:
+                dts += pts
+                if not SVAR_MIN <= dts <= SVAR_MAX:
+                    raise StreamError("side.dts: out of range")
+            return SidePacket(
+                values["stream"], values["data"], pts, dts, values["duration"], bool(flags & SideFlag.KEYFRAME)
+            )
+        case PacketType.INDEX:
+            entries, entry = [], IndexEntry(0, 0, 0)
+            for offset, frames, pts in values["entries"]:
+                entry = IndexEntry(entry.offset + offset, entry.first_frame + frames, entry.pts + pts)
+                entries.append(entry)
+            return StreamIndex(values["frame_count"], values["duration"], values["header_copy"], tuple(entries))
+        case PacketType.END:
+            return EndOfStream(values["index_offset"])
+        case _:
+            return HeaderCopy(values["header"])

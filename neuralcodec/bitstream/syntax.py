@@ -1,0 +1,268 @@
+"""The whole syntax of an .nvc file: every field with its type, range and meaning, in the order of its bytes.
+
+The tables of ``bitstream_spec/container.md`` are these declarations; a test compares them. What the fields mean together
+(prediction of time stamps, order of packets, what a reader does after damage) is in that document.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from typing import Any
+
+from neuralcodec.bitstream.fields import Blob, Const, Pairs, Ratio, Raw, Rest, Sequence, Svar, Text, Uint, Uvar
+from neuralcodec.bitstream.layout import Field, Layout
+from neuralcodec.bitstream.varint import Cursor, read_uvar, write_uvar
+from neuralcodec.core.errors import LimitError, StreamError
+from neuralcodec.core.types import QUALITY_STEPS
+
+SIGNATURE = b"\x89NVC\r\n\x1a\n"
+VERSION = (1, 0)
+KNOWN_FEATURES = 0
+GOP_MARKER = bytes.fromhex("D3A1F58B0CE692B7")
+"""Eight bytes that open the body of each GOP start packet, none in 0x40..0x4F (first bytes of side packets)."""
+END_MARKER = bytes.fromhex("9C17E6DA835FB22E")
+END_SIZE = 22
+"""Bytes of the whole end packet, which is the last of a finished file."""
+
+PACKET_LENGTH_MAX = (1 << 31) - 1
+HEADER_MAX = 1 << 26
+MAX_LEVELS = 16
+MAX_MODES = 3
+MAX_REFERENCES = 16
+
+
+class PacketType(IntEnum):
+    """The upper four bits of a packet's first byte. 0 is never used; 8 to 11 are skipped, 12 to 15 refused by readers
+    that do not know them."""
+
+    GOP = 1
+    FRAME_I = 2
+    FRAME_P = 3
+    SIDE = 4
+    INDEX = 5
+    END = 6
+    HEADER_COPY = 7
+
+
+FIRST_CRITICAL_TYPE = 12
+
+
+class FrameFlag(IntFlag):
+    """Lower four bits of a frame packet's first byte: which optional fields are there."""
+
+    TIMING = 1
+    STRUCTURE = 2
+    QUALITY = 4
+    EXTENSION = 8
+
+
+class SideFlag(IntFlag):
+    """Lower four bits of a side packet's first byte. With both times, DTS is sent as its difference from PTS."""
+
+    KEYFRAME = 1
+    PTS = 2
+    DTS = 4
+
+
+KNOWN_FLAGS = {
+    PacketType.GOP: 0,
+    PacketType.FRAME_I: 15,
+    PacketType.FRAME_P: 15,
+    PacketType.SIDE: 7,
+    PacketType.INDEX: 0,
+    PacketType.END: 0,
+    PacketType.HEADER_COPY: 0,
+}
+
+
+class WidthTables:
+    """u8, the number of levels (1..16); uvar, the entries of each table; then for each level, from level 1, its entries
+    packed two bits each, the first in the lowest bits of the first byte, unused bits of the last byte zero."""
+
+    text = "tables of 1..16 levels, 0..4096 entries of 2 bits each"
+    high = 4096
+
+    def write(self, value: Any) -> bytes:
+        if not 1 <= len(value) <= MAX_LEVELS:
+            raise StreamError(f"{len(value)} levels, not 1..{MAX_LEVELS}")
+        count = len(value[0])
+        if count > self.high or any(len(table) != count for table in value):
+            raise StreamError(f"tables must have one length, at most {self.high}")
+        out = bytearray([len(value)]) + write_uvar(count)
+        for table in value:
+            if any(entry > 3 for entry in table):
+                raise StreamError("an entry is outside 0..3")
+            packed = bytearray(-(-count // 4))
+            for i, entry in enumerate(table):
+                packed[i // 4] |= entry << 2 * (i % 4)
+            out += packed
+        return bytes(out)
+
+    def read(self, cursor: Cursor) -> tuple[bytes, ...]:
+        levels, count = cursor.byte(), read_uvar(cursor)
+        if not 1 <= levels <= MAX_LEVELS or count > self.high:
+            raise StreamError(f"{levels} levels of {count} entries, at most {MAX_LEVELS} of {self.high}")
+        if count > cursor.limits.max_width_table:
+            raise LimitError(f"{count} entries, above the reader's limit {cursor.limits.max_width_table}")
+        tables = []
+        for _ in range(levels):
+            packed = cursor.take(-(-count // 4))
+            if count % 4 and packed[-1] >> 2 * (count % 4):
+                raise StreamError("unused bits are not zero")
+            tables.append(bytes(packed[i // 4] >> 2 * (i % 4) & 3 for i in range(count)))
+        return tuple(tables)
+
+
+class Modes:
+    """u8: the count (0..3) in bits 0-1, then two bits for the mode of each latent from bit 2, unused bits zero; then for
+    each latent of mode 3, in order, its parameter (u8, 0..63). A value is mode + 4 * parameter; parameter 0 for modes 0-2."""
+
+    text = "count and modes of 2 bits each, 0..3 latents; u8, 0..63 for each of mode 3"
+
+    def write(self, value: Any) -> bytes:
+        if len(value) > MAX_MODES:
+            raise StreamError(f"{len(value)} modes, at most {MAX_MODES}")
+        head, parameters = len(value), bytearray()
+        for i, entry in enumerate(value):
+            mode, parameter = entry & 3, entry >> 2
+            if not 0 <= parameter <= (63 if mode == 3 else 0):
+                raise StreamError(f"{entry} is no mode")
+            head |= mode << 2 + 2 * i
+            if mode == 3:
+                parameters.append(parameter)
+        return bytes([head]) + parameters
+
+    def read(self, cursor: Cursor) -> tuple[int, ...]:
+        head = cursor.byte()
+        count = head & 3
+        if head >> 2 + 2 * count:
+            raise StreamError("unused bits are not zero")
+        modes = []
+        for i in range(count):
+            mode = head >> 2 + 2 * i & 3
+            parameter = cursor.byte() if mode == 3 else 0
+            if parameter > 63:
+                raise StreamError(f"parameter {parameter} is outside 0..63")
+            modes.append(mode + 4 * parameter)
+        return tuple(modes)
+
+
+SIDE_STREAM = Layout(
+    "side_stream",
+    Field("kind", Text(1, 32), "media type: audio, subtitle, data, attachment, video"),
+    Field("codec", Text(0, 64), "FFmpeg's name of the codec"),
+    Field("time_base", Ratio(), "seconds in one unit of this stream's times"),
+    Field("extradata", Blob(1 << 24, "max_extradata"), "the codec's global header"),
+    Field("disposition", Uvar(0, (1 << 32) - 1), "FFmpeg's disposition bits"),
+    Field("parameters", Pairs(), "what a muxer needs besides (sample_rate, layout, ...)"),
+    Field("metadata", Pairs(), "the stream's metadata (language, title, ...)"),
+)
+
+CHAPTER = Layout(
+    "chapter",
+    Field("time_base", Ratio(), "seconds in one unit of start and end"),
+    Field("start", Svar(), "first moment"),
+    Field("end", Svar(), "first moment after"),
+    Field("metadata", Pairs(), "the chapter's metadata; its title under `title`"),
+)
+
+HEADER = Layout(
+    "header",
+    Field("required_features", Uvar(), "bit field; a reader refuses a stream with a bit that it does not know"),
+    Field("width", Uvar(1, 65535, "max_width"), "of the coded picture in luma samples, before rotation"),
+    Field("height", Uvar(1, 65535, "max_height"), "of the coded picture in luma samples, before rotation"),
+    Field("pixel_format", Uint(1, 0, 0), "0: 8-bit 4:2:0, chroma planes of ceil(width / 2) x ceil(height / 2)"),
+    Field("time_base", Ratio(), "seconds in one unit of the video's times"),
+    Field("frame_rate", Ratio(0), "nominal frames per second, a hint; 0/1 unknown"),
+    Field("primaries", Uint(1, 0, 255), "ITU-T H.273 ColourPrimaries"),
+    Field("transfer", Uint(1, 0, 255), "ITU-T H.273 TransferCharacteristics"),
+    Field("matrix", Uint(1, 0, 255), "ITU-T H.273 MatrixCoefficients"),
+    Field("full_range", Uint(1, 0, 2), "0: not said, 1: limited (16..235), 2: full (0..255)"),
+    Field("chroma_location", Uint(1, 0, 15), "as FFmpeg's AVChromaLocation; 0 not said"),
+    Field("sample_aspect_ratio", Ratio(0), "width of a sample over its height; 0/1 unknown"),
+    Field("rotation", Uint(1, 0, 3), "quarter turns clockwise that a player applies"),
+    Field("still", Uint(1, 0, 1), "1: a single picture, not a video"),
+    Field("model_id", Raw(32), "SHA-256 that identifies the model (models are described elsewhere)"),
+    Field("model_name", Text(1, 64), "its short name, for people"),
+    Field("arithmetic", Uint(1, 0, 1), "0: exact entropy path, pictures in floating point; 1: everything exact"),
+    Field("level", Uint(1, 1, 16), "the level the stream was made for, at most the number of levels; 1 the most complex"),
+    Field("level_locked", Uint(1, 0, 1), "1: the entropy path needs that level, others cannot play it"),
+    Field("width_tables", WidthTables(), "the width option of each slimmable unit, for each level"),
+    Field("gop_size", Uvar(0, (1 << 31) - 1), "frames between intra frames that the encoder aimed at; 0 only one"),
+    Field("quality", Uint(1, 0, QUALITY_STEPS), "quality index that was asked for (half steps)"),
+    Field("side_streams", Sequence(SIDE_STREAM, 256, "max_side_streams"), "streams that travel along, numbered from 0"),
+    Field("metadata", Pairs(), "the file's metadata"),
+    Field("chapters", Sequence(CHAPTER, 4096, "max_chapters"), "chapters"),
+    Field("encoder", Text(0, 256), "program and version that wrote the stream"),
+)
+
+GOP = Layout(
+    "gop",
+    Field("marker", Const(GOP_MARKER), "by which a reader finds its place"),
+    Field("first_frame", Uvar(0, (1 << 48) - 1), "number of frames in the groups before this one"),
+    Field("pts", Svar(), "presentation time that is predicted for the group's first packet"),
+    Field("frame_step", Uvar(0, (1 << 48) - 1), "predicted difference of two successive presentation times"),
+    Field("frame_duration", Uvar(0, (1 << 48) - 1), "predicted duration of a frame; 0 unknown"),
+    Field("quality", Uint(1, 0, QUALITY_STEPS), "predicted quality index of the group's frames"),
+)
+
+FRAME = Layout(
+    "frame",
+    Field("decode_order", Uint(1, 0, 255), "number of frames decoded before this one in its group, modulo 256"),
+    Field("pts_difference", Svar(), "presentation time less the predicted one", FrameFlag.TIMING),
+    Field("duration_difference", Svar(), "duration less the group's", FrameFlag.TIMING),
+    Field("display_difference", Svar(-(1 << 31), (1 << 31) - 1), "display order less decode order", FrameFlag.STRUCTURE),
+    Field("references", Sequence(Uvar(1, (1 << 31) - 1), MAX_REFERENCES), "decode order less the reference's",
+          FrameFlag.STRUCTURE),
+    Field("quality", Uint(1, 0, QUALITY_STEPS), "quality index", FrameFlag.QUALITY),
+    Field("extension", Blob(1 << 16), "for later versions; skipped", FrameFlag.EXTENSION),
+    Field("modes", Modes(), "mask mode of each latent that can be skipped"),
+    Field("payload", Rest(), "the entropy coder's payload"),
+)  # fmt: skip
+
+SIDE = Layout(
+    "side",
+    Field("stream", Uvar(0, 255), "index into the header's side_streams"),
+    Field("pts", Svar(), "presentation time in that stream's units", SideFlag.PTS),
+    Field("dts", Svar(), "decoding time, less the presentation time if there is one", SideFlag.DTS),
+    Field("duration", Uvar(0, (1 << 62) - 1), "in that stream's units; 0 unknown"),
+    Field("data", Rest(), "the packet of the source, unchanged"),
+)
+
+INDEX_ENTRY = Layout(
+    "index_entry",
+    Field("offset_difference", Uvar(1), "offset of the GOP packet less that of the entry before (first entry: less 0)"),
+    Field("frames_before", Uvar(0, (1 << 48) - 1), "first_frame less that of the entry before (first entry: less 0)"),
+    Field("pts_difference", Svar(), "the group's pts less that of the entry before (first entry: less 0)"),
+)
+
+INDEX = Layout(
+    "index",
+    Field("frame_count", Uvar(0, (1 << 48) - 1), "frames of the whole stream"),
+    Field("duration", Uvar(0, (1 << 62) - 1), "latest end less earliest presentation time, in the video's time base"),
+    Field("header_copy", Uvar(), "offset of the header copy packet; 0 none"),
+    Field(
+        "entries",
+        Sequence(INDEX_ENTRY, 1 << 28, "max_index_entries", lambda entry: tuple(entry.values())),
+        "one for each group of pictures",
+    ),
+)
+
+END = Layout(
+    "end",
+    Field("marker", Const(END_MARKER), "by which the end packet is known from the end of the file"),
+    Field("index_offset", Uint(8, 0, (1 << 63) - 1), "offset of the index packet; 0 none"),
+)
+
+HEADER_COPY = Layout("header_copy", Field("header", Rest(), "the stream header, signature to CRC"))
+
+LAYOUTS = (HEADER, SIDE_STREAM, CHAPTER, GOP, FRAME, SIDE, INDEX, INDEX_ENTRY, END, HEADER_COPY)
+BODIES = {
+    PacketType.GOP: GOP,
+    PacketType.FRAME_I: FRAME,
+    PacketType.FRAME_P: FRAME,
+    PacketType.SIDE: SIDE,
+    PacketType.INDEX: INDEX,
+    PacketType.END: END,
+    PacketType.HEADER_COPY: HEADER_COPY,
+}

@@ -1,0 +1,115 @@
+"""Writes a stream from front to back; never seeks, so that pipes work."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from neuralcodec.bitstream import packets, syntax
+from neuralcodec.bitstream.header import StreamHeader, write_header
+from neuralcodec.bitstream.packets import FramePacket, GopStart, GroupState, HeaderCopy, IndexEntry, StreamIndex
+from neuralcodec.core.errors import OutputError, StreamError
+from neuralcodec.core.types import SidePacket
+
+HEADER_COPY_MAX = 1 << 16
+"""Headers above this size (fonts among the side streams, say) are not stored a second time."""
+
+
+class ByteSink(Protocol):
+    """What a writer needs of a file."""
+
+    def write(self, data: bytes, /) -> int | None: ...
+
+
+class StreamWriter:
+    """Writes header, packets, index and end packet to ``file``, a binary file or pipe, which it neither seeks nor closes.
+
+    Calls in order: ``start_gop``, one ``write_frame`` for each frame in decode order (the first one intra), the next
+    ``start_gop`` ...; ``write_side`` at any time; ``finish`` once. All raise StreamError, before anything is written, for
+    a value out of the syntax's range or a call out of order, and OutputError when the file cannot be written.
+    ``position`` is the number of bytes written, ``frames`` the number of frames.
+    """
+
+    def __init__(self, file: ByteSink, header: StreamHeader):
+        self.header = header
+        self.position = 0
+        self.frames = 0
+        self._file = file
+        self._group: GroupState | None = None
+        self._entries: list[IndexEntry] = []
+        self._first_pts: int | None = None
+        self._last_end = 0
+        self._finished = False
+        self._header_bytes = write_header(header)
+        self._put(self._header_bytes)
+
+    def start_gop(
+        self, pts: int, *, frame_step: int = 0, frame_duration: int | None = None, quality: int | None = None
+    ) -> GopStart:
+        """Opens a group of pictures; the one before must have a frame.
+
+        ``pts`` is the presentation time of its first frame, ``frame_step`` the usual distance of frames in the video's
+        time base (0 when there is none: then each frame carries its time), ``frame_duration`` the usual duration
+        (default: ``frame_step``), ``quality`` the usual quality index (default: the header's).
+        """
+        self._open()
+        if self._group and not self._group.frames:
+            raise StreamError("a group of pictures without a frame")
+        duration = frame_step if frame_duration is None else frame_duration
+        gop = GopStart(self.frames, pts, frame_step, duration, self.header.quality if quality is None else quality)
+        data = packets.write_gop(gop)
+        self._entries.append(IndexEntry(self.position, gop.first_frame, gop.pts))
+        self._group = GroupState(gop)
+        self._put(data)
+        return gop
+
+    def write_frame(self, frame: FramePacket) -> int:
+        """Writes the next frame of the group; returns the size of its packet in bytes."""
+        self._open()
+        if self._group is None:
+            raise StreamError("a frame before the first group of pictures")
+        data = self._group.write(frame)
+        self._put(data)
+        self.frames += 1
+        self._first_pts = frame.pts if self._first_pts is None else min(self._first_pts, frame.pts)
+        self._last_end = max(self._last_end, frame.pts + frame.duration) if self.frames > 1 else frame.pts + frame.duration
+        return len(data)
+
+    def write_side(self, packet: SidePacket) -> int:
+        """Writes a packet of a side stream; returns the size of its packet in bytes."""
+        self._open()
+        if not 0 <= packet.stream < len(self.header.side_streams):
+            raise StreamError(f"side stream {packet.stream} is not among the header's {len(self.header.side_streams)}")
+        data = packets.write_side(packet)
+        self._put(data)
+        return len(data)
+
+    def finish(self) -> None:
+        """Writes the header's copy, the index and the end packet. Nothing can be written after that."""
+        self._open()
+        if self._group and not self._group.frames:
+            raise StreamError("a group of pictures without a frame")
+        self._finished = True
+        copy_offset = 0
+        if len(self._header_bytes) <= HEADER_COPY_MAX:
+            copy_offset = self.position
+            values = vars(HeaderCopy(self._header_bytes))
+            self._put(packets.frame_packet(syntax.PacketType.HEADER_COPY << 4, syntax.HEADER_COPY.write(values)))
+        duration = self._last_end - self._first_pts if self._first_pts is not None else 0
+        index_offset = self.position
+        self._put(packets.write_index(StreamIndex(self.frames, duration, copy_offset, tuple(self._entries))))
+        self._put(packets.write_end(index_offset))
+
+    def _open(self) -> None:
+        if self._finished:
+            raise StreamError("the stream is finished")
+
+    def _put(self, data: bytes) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                written = self._file.write(rest)
+                # Only raw files and pipes write less than they are given.
+                rest = rest[len(rest) if written is None else written :]
+        except OSError as error:
+            raise OutputError(f"the stream cannot be written: {error}") from error
+        self.position += len(data)

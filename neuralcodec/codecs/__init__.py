@@ -1,0 +1,1 @@
+"""Systems: one file for each model, built from nn; symbols from and to the entropy room."""

@@ -1,0 +1,158 @@
+"""The exact entropy path of one latent: hyper decoder, temporal prior, means, scale indexes and mode prediction.
+
+Everything here is integer arithmetic (DESIGN D1): the modules are :class:`~neuralcodec.nn.exact.ExactModule` and the data are
+:class:`~neuralcodec.nn.fixed.Fixed`. Mean-scale hyperprior after paper 000 section 3.3; the temporal prior reads exact latents of
+earlier frames and of the motion, never a picture.
+
+::
+
+    z (Cz, H/64) -1x1-> 4h -d2s-> h (H/32) -3x3 dw-> -1x1-> 4h -d2s-> h (H/16) -3x3 dw-> hyper features
+    temporal latents (Ct, H/16) -1x1-> h -3x3 dw-> temporal features
+    [hyper | temporal] -1x1-> f -3x3 dw-> mean  (C), 1/16 grid
+                                       -> scale (C), index 0..63
+    [mean | scale] -1x1-> C -3x3 dw-> -1x1-> mode logit (C): coded where > 0
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from neuralcodec.nn.exact import ExactConv2d, ExactModule
+from neuralcodec.nn.fixed import Fixed, concatenate, quantise_ste
+from neuralcodec.nn.quality import ANCHORS, QualityBias, interpolate, interpolate_integers
+
+HIDDEN_FRAC, HIDDEN_LIMIT = 6, 1023
+"""Hidden activations: 10 bits after the ReLU, 0..15.98 in steps of 1/64."""
+MEAN_FRAC, MEAN_LIMIT = 4, 2047
+SCALE_FRAC, SCALE_LIMIT = 2, 127
+"""The scale head counts indexes; as a real number an index is n / 4, which conditions its training."""
+SYMBOL_LIMIT = 127
+"""Hyper latents are symbols in [-127, 127]."""
+LATENT_LIMIT = 32767
+CONTEXT_FRAC, CONTEXT_LIMIT = 2, 127
+"""Latents enter priors on a grid of 1/4, clamped to 8 bits."""
+LAST_SCALE = 63
+
+
+@dataclass
+class LatentStatistics:
+    """What the prior says of a latent: ``mean`` (B, C, h, w) on the 1/16 grid; ``scale`` (B, C, h, w) real-valued index 0..63 (integers,
+    with gradient while training); ``mode`` (B, C, h, w) logits, coded where > 0."""
+
+    mean: Fixed
+    scale: Tensor
+    mode: Fixed
+
+    def scale_index(self) -> Tensor:
+        """uint8 (B, C, h, w)."""
+        return self.scale.detach().to(torch.uint8)
+
+
+def latent_size(height: int, width: int) -> tuple[int, int]:
+    """Latent grid of a picture: one position for 16x16 luma samples."""
+    return -(-height // 16), -(-width // 16)
+
+
+def hyper_size(height: int, width: int) -> tuple[int, int]:
+    """Hyper latent grid: one position for 64x64 luma samples."""
+    h, w = latent_size(height, width)
+    return -(-h // 4), -(-w // 4)
+
+
+def _hidden(cin: int, cout: int, kernel: int = 1, **formats: int) -> ExactConv2d:
+    args = dict(frac_in=HIDDEN_FRAC, limit_in=HIDDEN_LIMIT, frac_out=HIDDEN_FRAC, limit_out=HIDDEN_LIMIT) | formats
+    return ExactConv2d(cin, cout, kernel, groups=cin if kernel == 3 else 1, **args)
+
+
+class ModePrediction(ExactModule):
+    """Mode prediction network of SaEC (paper 000, section 3.3 and Figure 2b, whose layer table is missing from the text; chosen
+    here: pointwise, depthwise 3x3, pointwise over mean and scale). Gives one logit for each element."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.enter = _hidden(2 * channels, channels, frac_in=CONTEXT_FRAC, limit_in=CONTEXT_LIMIT)
+        self.spatial = _hidden(channels, channels, 3)
+        self.leave = _hidden(channels, channels, frac_out=4, limit_out=2047, relu=False)
+        with torch.no_grad():  # everything is coded at first
+            self.leave.bias.fill_(2.0)
+
+    def forward(self, mean: Fixed, scale: Fixed) -> Fixed:
+        """mean, scale (B, C, h, w) on the 1/4 grid -> logits (B, C, h, w)."""
+        return self.leave(self.spatial(self.enter(concatenate([mean, scale]))))
+
+
+class LatentPrior(ExactModule):
+    """See the module's diagram. ``temporal`` lists the channel counts of the latents that the temporal prior reads."""
+
+    def __init__(self, channels: int, hyper: int, hidden: int = 64, fused: int = 128, temporal: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.channels, self.hyper = channels, hyper
+        self.up1 = _hidden(hyper, 4 * hidden, frac_in=0, limit_in=SYMBOL_LIMIT)
+        self.up1_quality = QualityBias(4 * hidden)
+        self.mix1 = _hidden(hidden, hidden, 3)
+        self.up2 = _hidden(hidden, 4 * hidden)
+        self.mix2 = _hidden(hidden, hidden, 3)
+        self.temporal_in = _hidden(sum(temporal), hidden, frac_in=CONTEXT_FRAC, limit_in=CONTEXT_LIMIT) if temporal else None
+        self.temporal_mix = _hidden(hidden, hidden, 3) if temporal else None
+        self.fuse = _hidden(hidden * (2 if temporal else 1), fused)
+        self.fuse_mix = _hidden(fused, fused, 3)
+        self.mean_head = _hidden(fused, channels, frac_out=MEAN_FRAC, limit_out=MEAN_LIMIT, relu=False)
+        self.scale_head = _hidden(fused, channels, frac_out=SCALE_FRAC, limit_out=SCALE_LIMIT, relu=False)
+        self.scale_quality = QualityBias(channels)
+        self.mode = ModePrediction(channels)
+        # Index / 4 of each hyper channel's table, by quality anchor.
+        self.hyper_scale = nn.Parameter(torch.full((ANCHORS, hyper), 6.0))
+        with torch.no_grad():
+            self.scale_head.bias.fill_(6.0)
+            for conv in (self.mix1, self.mix2, self.fuse_mix, self.temporal_mix):
+                if conv is not None:  # depthwise layers start as the identity, so that a deep ReLU stack passes signals
+                    conv.weight.mul_(0.3)[:, 0, 1, 1].add_(1.0)
+
+    def forward(self, z: Fixed, temporal: list[Fixed], quality: Tensor, size: tuple[int, int]) -> LatentStatistics:
+        """z (B, Cz, ceil(h/4), ceil(w/4)) symbols, temporal latents (B, Ct, h, w), quality (B,) indexes 0..200 -> statistics on (h, w)."""
+        x = self.up1(z, self.up1_quality(self.up1, quality)).depth_to_space()  # (B, hidden, H/32, W/32)
+        x = self.up2(self.mix1(x)).depth_to_space()  # (B, hidden, H/16, W/16), up to three positions too many
+        x = self.mix2(x.crop(*size))  # (B, hidden, h, w)
+        if self.temporal_in is not None:
+            context = concatenate([t.requantise(CONTEXT_FRAC, CONTEXT_LIMIT) for t in temporal])
+            x = concatenate([x, self.temporal_mix(self.temporal_in(context))])  # (B, 2 hidden, h, w)
+        x = self.fuse_mix(self.fuse(x))  # (B, fused, h, w)
+        mean = self.mean_head(x)
+        raw = self.scale_head(x, self.scale_quality(self.scale_head, quality))
+        index = quantise_ste(raw.values, SCALE_FRAC, 0, LAST_SCALE, revive=True)
+        scale = Fixed(index, SCALE_FRAC, LAST_SCALE, signed=False)
+        mode = self.mode(_detached(mean).requantise(CONTEXT_FRAC, CONTEXT_LIMIT), _detached(scale))
+        return LatentStatistics(mean, index * 2**SCALE_FRAC, mode)
+
+    def hyper_scale_real(self, quality: Tensor) -> Tensor:
+        """Real-valued scale index of the hyper latent for training: (B, Cz, 1, 1)."""
+        return (interpolate(self.hyper_scale, quality) * 4).clamp(0, LAST_SCALE)[..., None, None]
+
+    def hyper_scale_integers(self) -> Tensor:
+        """(A, Cz) int64: index in sixteenths at each anchor, as the model file holds it."""
+        return torch.round(self.hyper_scale.detach().double() * 64).clamp(0, 16 * LAST_SCALE).long()
+
+    def hyper_scale_index(self, quality: Tensor) -> Tensor:
+        """Table index of each hyper channel, (B, Cz) uint8: the interpolated sixteenths, rounded half up."""
+        n = interpolate_integers(self.hyper_scale_integers().to(quality.device), quality)
+        return ((n + 8) >> 4).clamp(0, LAST_SCALE).to(torch.uint8)
+
+
+def _detached(x: Fixed) -> Fixed:
+    # Mode prediction learns to read the hyperprior's statement; it must not bend it.
+    return Fixed(x.values.detach(), x.frac, x.limit, x.signed)
+
+
+def exact_parts(module: nn.Module) -> tuple[dict[str, ExactConv2d], dict[str, tuple[QualityBias, ExactConv2d]]]:
+    """All exact convolutions and all quality biases (with the convolution that each belongs to), by qualified name."""
+    convs = {n: m for n, m in module.named_modules() if isinstance(m, ExactConv2d)}
+    owner = {"up1_quality": "up1", "scale_quality": "scale_head"}
+    biases = {}
+    for name, m in module.named_modules():
+        if isinstance(m, QualityBias):
+            prefix, _, last = name.rpartition(".")
+            biases[name] = (m, convs[f"{prefix}.{owner[last]}" if prefix else owner[last]])
+    return convs, biases

@@ -1,0 +1,63 @@
+"""Training's view of one latent: rounding with straight-through gradients, rate as a differentiable estimate.
+
+The same priors as in coding run here; what differs is that symbols are not entropy coded but their bits are estimated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuralcodec.codecs.prior import LATENT_LIMIT, MEAN_FRAC, SYMBOL_LIMIT, LatentPrior
+from neuralcodec.nn.fixed import Fixed
+from neuralcodec.nn.likelihood import add_noise, gaussian_bits, round_ste, scale_of_index
+
+
+@dataclass
+class SoftLatent:
+    """``value`` (B, C, h, w) decoded latent with gradient; ``fixed`` the same without, for priors; ``bits`` and ``hyper_bits`` (B,)
+    per sample; ``skipped`` share of elements not coded, 0..1 (a scalar tensor)."""
+
+    value: Tensor
+    fixed: Fixed
+    bits: Tensor
+    hyper_bits: Tensor
+    skipped: Tensor
+
+
+def soft_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed], quality: Tensor, *, noise: bool = True,
+                skip: float | None = None) -> SoftLatent:
+    """y (B, C, h, w) in quantiser steps, z (B, Cz, h/4, w/4) -> decoded latent and rate.
+
+    ``noise`` replaces rounding by uniform noise in the rate term (training); without it the rate is that of the rounded
+    symbols. ``skip`` is the Gumbel-softmax temperature of the mode prediction, 0 for its decision, None for no skipping
+    (paper 000, section 3.3).
+    """
+    z_round = round_ste(z).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
+    z_scale = scale_of_index(prior.hyper_scale_real(quality))
+    hyper_bits = gaussian_bits(add_noise(z) if noise else z_round, z_scale)
+    stats = prior(Fixed(z_round, 0, SYMBOL_LIMIT), temporal, quality, y.shape[-2:])
+    residual = y - stats.mean.values
+    rounded = round_ste(residual)
+    bits = gaussian_bits(add_noise(residual) if noise else rounded, scale_of_index(stats.scale))
+    skipped = torch.zeros((), device=y.device)
+    if skip is not None:
+        coded = _modes(stats.mode.values, skip)
+        skipped = 1 - coded.detach().mean()
+        bits, rounded = bits * coded, rounded * coded
+    value = stats.mean.values + rounded
+    limit = LATENT_LIMIT / 2**MEAN_FRAC
+    fixed = Fixed(value.detach().clamp(-limit, limit), MEAN_FRAC, LATENT_LIMIT)
+    return SoftLatent(value, fixed, bits.flatten(1).sum(1), hyper_bits.flatten(1).sum(1), skipped)
+
+
+def _modes(logits: Tensor, temperature: float) -> Tensor:
+    """1 where coded, 0 where skipped: a hard Gumbel-softmax sample over the two modes, straight-through."""
+    hard = (logits > 0).to(logits.dtype)
+    if temperature <= 0:
+        return hard
+    u = torch.rand_like(logits).clamp(1e-6, 1 - 1e-6)
+    soft = torch.sigmoid((logits + torch.log(u) - torch.log1p(-u)) / temperature)
+    return soft + ((soft > 0.5).to(logits.dtype) - soft).detach()

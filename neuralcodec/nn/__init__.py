@@ -1,0 +1,1 @@
+"""Network building blocks: slimmable and exact layers, width selection, quantisers, motion compensation."""

@@ -1,0 +1,128 @@
+"""Slimmable layers by leading channels (DESIGN D3; paper 000, section 3.2 and Figure 1c).
+
+At width r a layer reads its first r * C_in channels and computes its first r * C_out. Channels that are not computed take the
+input's value at the same channel; where the counts differ, the first min(C_in, C_out) are copied, the rest are zero.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from neuralcodec.nn.selection import SlimmableUnit
+
+
+def leading(channels: int, width: float) -> int:
+    """Number of channels computed at a width: at least one."""
+    return max(1, round(channels * width))
+
+
+def copy_through(computed: Tensor, x: Tensor, channels: int) -> Tensor:
+    """(B, n, H, W) computed -> (B, channels, H, W): channels n.. are those of x where x has them, else zero."""
+    n = computed.shape[1]
+    if n == channels:
+        return computed
+    parts = [computed]
+    copied = min(x.shape[1], channels)
+    if copied > n:
+        parts.append(x[:, n:copied])
+    if channels > max(copied, n):
+        parts.append(x.new_zeros(x.shape[0], channels - max(copied, n), *x.shape[2:]))
+    return torch.cat(parts, 1)
+
+
+class SlimmableConv2d(SlimmableUnit):
+    """Slimmable convolution, stride 1, size kept: pointwise (kernel 1), dense (kernel 3) or depthwise (``depthwise``)."""
+
+    def __init__(self, cin: int, cout: int, kernel: int = 1, *, depthwise: bool = False, levels: int = 3) -> None:
+        super().__init__(levels)
+        if depthwise and cin != cout:
+            raise ValueError("a depthwise convolution keeps its channel count")
+        self.cin, self.cout, self.kernel, self.depthwise = cin, cout, kernel, depthwise
+        self.conv = nn.Conv2d(cin, cout, kernel, padding=kernel // 2, groups=cin if depthwise else 1)
+
+    def compute(self, x: Tensor, width: float) -> Tensor:
+        """The computed channels alone: (B, leading(cout), H, W)."""
+        n, m = leading(self.cin, width), leading(self.cout, width)
+        w = self.conv.weight[:m] if self.depthwise else self.conv.weight[:m, :n]
+        return F.conv2d(x[:, :n], w, self.conv.bias[:m], padding=self.kernel // 2, groups=m if self.depthwise else 1)
+
+    def run(self, x: Tensor, width: float) -> Tensor:
+        return copy_through(self.compute(x, width), x, self.cout)
+
+    def macs_per_position(self, width: float) -> int:
+        n, m = leading(self.cin, width), leading(self.cout, width)
+        return self.kernel**2 * m * (1 if self.depthwise else n)
+
+
+class SlimmableSubpixel(SlimmableUnit):
+    """Slimmable sub-pixel convolution: pointwise to 4 * cout channels, then depth-to-space by 2.
+
+    (B, cin, H, W) -> (B, cout, 2H, 2W). The weights of output channel c are rows 4c..4c+3, so leading output channels are leading
+    rows. Channels that are not computed take the input's value, repeated to the finer grid.
+    """
+
+    def __init__(self, cin: int, cout: int, *, levels: int = 3) -> None:
+        super().__init__(levels)
+        self.cin, self.cout = cin, cout
+        self.conv = nn.Conv2d(cin, 4 * cout, 1)
+
+    def run(self, x: Tensor, width: float) -> Tensor:
+        n, m = leading(self.cin, width), leading(self.cout, width)
+        y = F.conv2d(x[:, :n], self.conv.weight[: 4 * m, :n], self.conv.bias[: 4 * m])
+        y = F.pixel_shuffle(y, 2)
+        if m == self.cout:
+            return y
+        return copy_through(y, F.interpolate(x[:, : self.cout], scale_factor=2, mode="nearest"), self.cout)
+
+    def macs_per_position(self, width: float) -> int:
+        return leading(self.cin, width) * 4 * leading(self.cout, width)
+
+
+class SlimmableBlock(SlimmableUnit):
+    """Residual block with one width for all of its convolutions (paper 000, section 3.5)::
+
+        x (B, C, H, W)
+        |-- first r*C -- 1x1 -- ReLU -- 3x3 depthwise --+       at width r both branches read and add to the
+        x = x + ---------------------------------------+       first r*C channels; the others pass unchanged
+        |-- first r*C -- 1x1 to 2C -- ReLU -- 1x1 to C -+
+        x = x + ---------------------------------------+
+    """
+
+    def __init__(self, channels: int, *, levels: int = 3) -> None:
+        super().__init__(levels)
+        c = self.channels = channels
+        self.mix = nn.Conv2d(c, c, 1)
+        self.spatial = nn.Conv2d(c, c, 3, padding=1, groups=c)
+        self.expand = nn.Conv2d(c, 2 * c, 1)
+        self.project = nn.Conv2d(2 * c, c, 1)
+        # A residual branch starts small, so that a deep stack is close to the identity and trains at once.
+        with torch.no_grad():
+            self.project.weight.mul_(0.3)
+            self.spatial.weight.mul_(0.5)
+
+    def run(self, x: Tensor, width: float) -> Tensor:
+        n = leading(self.channels, width)
+        h = x if n == self.channels else x[:, :n]
+        a = F.relu(F.conv2d(h, self.mix.weight[:n, :n], self.mix.bias[:n]))
+        h = h + F.conv2d(a, self.spatial.weight[:n], self.spatial.bias[:n], padding=1, groups=n)
+        a = F.relu(F.conv2d(h, self.expand.weight[: 2 * n, :n], self.expand.bias[: 2 * n]))
+        h = h + F.conv2d(a, self.project.weight[:n, : 2 * n], self.project.bias[:n])
+        return h if n == self.channels else torch.cat([h, x[:, n:]], 1)
+
+    def macs_per_position(self, width: float) -> int:
+        n = leading(self.channels, width)
+        return n * n + 9 * n + 4 * n * n
+
+
+class Block(nn.Module):
+    """The same residual block without slimming: for encoders, which run on one side only."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.inner = SlimmableBlock(channels, levels=1)
+        del self.inner.selection  # nothing to select
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner.run(x, 1.0)

@@ -1,0 +1,1 @@
+"""Training: clips, losses, stages. Uses the codecs that code files; there is no second implementation."""

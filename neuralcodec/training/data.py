@@ -1,0 +1,144 @@
+"""Training clips: a pack of short clips, decoded once to planes and kept in memory (or on the GPU).
+
+A cache folder holds, for each pack, ``NAME.frames.npy`` (N, H * 3 / 2, W) uint8 in I420 layout, ``NAME.clips.json`` with each clip's
+frame count, and ``NAME.flow.npy`` (2, N, H/8, W/8, 2) float16, see training.flow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neuralcodec.core.errors import InputError
+
+VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m"}
+
+
+@dataclass
+class Clips:
+    """Decoded clips of one size: ``frames`` (N, H * 3 / 2, W) uint8, ``lengths`` frames of each clip, in order; ``flow`` as above."""
+
+    frames: np.ndarray
+    lengths: list[int]
+    flow: np.ndarray | None = None
+
+    @property
+    def height(self) -> int:
+        return self.frames.shape[1] * 2 // 3
+
+    @property
+    def width(self) -> int:
+        return self.frames.shape[2]
+
+    @property
+    def starts(self) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
+
+
+def decode_pack(pack: Path, cache: Path) -> Clips:
+    """Decode all clips of a folder (all must share one size), or load them from the cache. Raises InputError."""
+    frames_path, clips_path = cache / f"{pack.name}.frames.npy", cache / f"{pack.name}.clips.json"
+    if not (frames_path.exists() and clips_path.exists()):
+        files = sorted(p for p in pack.iterdir() if p.suffix in VIDEO_SUFFIXES) if pack.is_dir() else []
+        if not files:
+            raise InputError(f"{pack}: no clips to train on")
+        cache.mkdir(parents=True, exist_ok=True)
+        frames: list[np.ndarray] = []
+        lengths = []
+        for file in files:
+            clip = list(_read(file))
+            lengths.append(len(clip))
+            frames.extend(clip)
+        if len({f.shape for f in frames}) != 1:
+            raise InputError(f"{pack}: the clips of a pack must have one size")
+        partial = frames_path.with_suffix(".part")
+        with open(partial, "wb") as f:
+            np.save(f, np.stack(frames))
+        os.replace(partial, frames_path)
+        clips_path.write_text(json.dumps(lengths))
+    return Clips(np.load(frames_path, mmap_mode="r"), json.loads(clips_path.read_text()))
+
+
+def _read(path: Path):  # noqa: ANN202 - iterator of (H * 3 / 2, W) uint8
+    """All frames of a clip in I420 layout, by PyAV or, where that is not installed, by OpenCV."""
+    try:
+        import av
+    except ImportError:
+        import cv2
+
+        capture = cv2.VideoCapture(str(path))
+        while True:
+            ok, bgr = capture.read()
+            if not ok:
+                return
+            yield cv2.cvtColor(bgr, cv2.COLOR_BGR2YUV_I420)
+    else:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                yield frame.to_ndarray(format="yuv420p")
+
+
+@dataclass
+class Batch:
+    """``y`` (T, B, 1, S, S) and ``uv`` (T, B, 2, S/2, S/2) uint8; ``flow`` (T-1, B, 2, S/8, S/8) in luma pixels (x, y), or None."""
+
+    y: Tensor
+    uv: Tensor
+    flow: Tensor | None
+
+
+class Sampler:
+    """Random crops of consecutive frames with flips, time reversal and gamma jitter.
+
+    Crops start at multiples of 8 luma samples, so that flow labels (one for 8x8) can be cut along.
+    """
+
+    def __init__(self, packs: list[Clips], seed: int, *, gamma: float = 0.15) -> None:
+        self.packs, self.gamma = packs, gamma
+        self.rng = np.random.default_rng(seed)
+        self.weights = np.array([len(p.frames) for p in packs], float)
+        self.weights /= self.weights.sum()
+
+    def batch(self, size: int, count: int, frames: int, *, flow: bool = False) -> Batch:
+        """``count`` clips of ``frames`` frames, cropped to ``size`` (a multiple of 16)."""
+        items = [self._one(size, frames, flow) for _ in range(count)]
+        stack = [torch.from_numpy(np.stack([it[i] for it in items], 1)) for i in range(2)]
+        return Batch(stack[0], stack[1], torch.from_numpy(np.stack([it[2] for it in items], 1)) if flow else None)
+
+    def _one(self, size: int, frames: int, flow: bool) -> tuple[np.ndarray, ...]:
+        rng = self.rng
+        pack = self.packs[rng.choice(len(self.packs), p=self.weights)]
+        clip = rng.integers(len(pack.lengths))
+        while pack.lengths[clip] < frames:
+            clip = rng.integers(len(pack.lengths))
+        first = pack.starts[clip] + rng.integers(pack.lengths[clip] - frames + 1)
+        height, width = pack.height, pack.width
+        top, left = rng.integers((height - size) // 8 + 1) * 8, rng.integers((width - size) // 8 + 1) * 8
+        reverse, mirror, turn = rng.random(3) < 0.5
+        order = np.arange(first, first + frames)[:: -1 if reverse else 1]
+        raw = pack.frames[np.sort(order)][:: -1 if reverse else 1]
+        y = raw[:, top : top + size, left : left + size]
+        chroma = raw[:, height:].reshape(frames, 2, height // 2, width // 2)
+        uv = chroma[:, :, top // 2 : (top + size) // 2, left // 2 : (left + size) // 2]
+        f = None
+        if flow:
+            # Row i holds the vectors between frames i and i + 1 of the pack: [0] of the later frame, [1] of the earlier one.
+            row = pack.flow[1, order[1:]] if reverse else pack.flow[0, order[1:] - 1]
+            f = row[:, top // 8 : (top + size) // 8, left // 8 : (left + size) // 8].astype(np.float32).transpose(0, 3, 1, 2)
+        for axis, flip in ((-1, mirror), (-2, turn)):
+            if flip:
+                y, uv = np.flip(y, axis), np.flip(uv, axis)
+                if f is not None:
+                    f = np.flip(f, axis).copy()
+                    f[:, 0 if axis == -1 else 1] *= -1
+        if self.gamma and rng.random() < 0.5:
+            g = np.exp(rng.uniform(-self.gamma, self.gamma))
+            table = np.round(255 * (np.arange(256) / 255) ** g).astype(np.uint8)
+            y = table[y]
+        return np.ascontiguousarray(y)[:, None], np.ascontiguousarray(uv), f

@@ -1,0 +1,61 @@
+"""Stage "intra": the intra model on single frames, random quality for each sample, all widths.
+
+Each step trains the full width, on a share of the steps also random widths (paper 000, section 3.4, stage 1).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from neuralcodec.codecs.intra import IntraModel
+from neuralcodec.codecs.soft import soft_latent
+from neuralcodec.core.types import QUALITY_STEPS
+from neuralcodec.nn.layout import pack
+from neuralcodec.nn.selection import WIDTHS, units
+from neuralcodec.training.data import Sampler
+from neuralcodec.training.loss import packed_mse, psnr, quality_lambda
+
+
+@dataclass
+class IntraStage:
+    """One training step of an intra model."""
+
+    model: IntraModel
+    sampler: Sampler
+    size: int = 192
+    batch: int = 8
+    skip_from: float = 0.6
+    """Progress from which the mode prediction skips (Gumbel temperature falling to the end)."""
+    slim_share: float = 0.3
+    """Share of steps at random widths."""
+
+    def step(self, progress: float) -> tuple[Tensor, dict[str, float]]:
+        device = next(self.model.parameters()).device
+        data = self.sampler.batch(self.size, self.batch, 1)
+        x = pack(data.y[0].to(device).float(), data.uv[0].to(device).float())
+        quality = torch.randint(0, QUALITY_STEPS + 1, (self.batch,), device=device)
+        randomise_widths(self.model, self.slim_share)
+        temperature = None if progress < self.skip_from else max(0.2, 2 * (1 - progress) / (1 - self.skip_from))
+        y, z = self.model.analyse(x, quality)
+        latent = soft_latent(self.model.prior, y, z, [], quality, skip=temperature)
+        decoded = self.model.synthesise(latent.value, quality)
+        pixels = self.size**2
+        rate = (latent.bits + latent.hyper_bits) / pixels
+        errors = packed_mse(decoded, x)
+        distortion = (6 * errors[0] + errors[1] + errors[2]) / 8
+        loss = (rate + quality_lambda(quality) * distortion).mean()
+        return loss, {"bpp": float(rate.detach().mean()), "bpp_hyper": float(latent.hyper_bits.detach().mean()) / pixels,
+                      "psnr_y": float(psnr(errors[0].detach()).mean()), "psnr_u": float(psnr(errors[1].detach()).mean()),
+                      "skipped": float(latent.skipped)}
+
+
+def randomise_widths(model: torch.nn.Module, share: float) -> None:
+    """Full width, or on a share of the calls the smallest everywhere or a random option for each unit."""
+    draw = random.random()
+    for unit in units(model).values():
+        unit.mixture = None
+        unit.option = 0 if draw > share else (len(WIDTHS) - 1 if draw < share / 3 else random.randrange(len(WIDTHS)))

@@ -1,0 +1,151 @@
+"""The training loop of every stage: optimiser, schedule by wall time, clipping by module, checkpoints, metrics.
+
+A run lives in a folder: ``state.safetensors`` (weights, Adam moments, position; written every minute and at the end, atomically),
+``metrics.jsonl`` and TensorBoard events. A run that finds its state goes on from there; a run without one starts from the weights that
+it was given, with a short warm-up.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Schedule:
+    """``minutes`` of training in all, over all resumptions; learning rate ``rate`` after ``warmup`` steps, then cosine to 2 % over the time."""
+
+    minutes: float = 30.0
+    rate: float = 1e-3
+    warmup: int = 200
+    clip: float = 1.0
+    decay: float = 0.0
+    checkpoint_seconds: float = 60.0
+    report_seconds: float = 20.0
+
+    def at(self, step: int, progress: float) -> float:
+        cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+        return self.rate * cosine * min(1.0, (step + 1) / self.warmup)
+
+
+class Loop:
+    """Runs ``step(progress) -> (loss, metrics)`` until the schedule's time is over or a signal comes."""
+
+    def __init__(self, folder: Path, model: nn.Module, groups: dict[str, nn.Module], schedule: Schedule) -> None:
+        self.folder, self.model, self.schedule = folder, model, schedule
+        folder.mkdir(parents=True, exist_ok=True)
+        self.groups = {n: [p for p in m.parameters() if p.requires_grad] for n, m in groups.items()}
+        named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        trained = {id(p) for ps in self.groups.values() for p in ps}
+        self.names = [n for n, p in named.items() if id(p) in trained]
+        self.params = [named[n] for n in self.names]
+        self.optimiser = torch.optim.AdamW(self.params, lr=schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.decay)
+        self.step_count, self.elapsed = 0, 0.0
+        self._stop = False
+
+    @property
+    def progress(self) -> float:
+        return self.elapsed / (60 * self.schedule.minutes)
+
+    def resume(self) -> bool:
+        """Load the run's own state when there is one."""
+        path = self.folder / "state.safetensors"
+        if not path.exists():
+            return False
+        device = self.params[0].device
+        with safe_open(path, "pt") as f:
+            meta = f.metadata()
+            known = set(f.keys())
+            own = dict(self.model.state_dict())
+            self.model.load_state_dict({n: f.get_tensor(f"model.{n}") for n in own if f"model.{n}" in known}, strict=False)
+            for name, p in zip(self.names, self.params):
+                if f"m.{name}" in known:
+                    self.optimiser.state[p] = {"step": torch.tensor(float(meta["step"])),
+                                               "exp_avg": f.get_tensor(f"m.{name}").to(device),
+                                               "exp_avg_sq": f.get_tensor(f"v.{name}").to(device)}
+        self.step_count, self.elapsed = int(meta["step"]), float(meta["elapsed"])
+        log.info("resumed at step %d, %.1f minutes", self.step_count, self.elapsed / 60)
+        return True
+
+    def save(self) -> None:
+        tensors: dict[str, Tensor] = {f"model.{n}": t.detach().cpu().contiguous() for n, t in self.model.state_dict().items()}
+        for name, p in zip(self.names, self.params):
+            state = self.optimiser.state.get(p)
+            if state:
+                tensors[f"m.{name}"] = state["exp_avg"].cpu().contiguous()
+                tensors[f"v.{name}"] = state["exp_avg_sq"].cpu().contiguous()
+        meta = {"step": str(self.step_count), "elapsed": repr(self.elapsed), "schedule": json.dumps(asdict(self.schedule))}
+        part = self.folder / "state.part"
+        save_file({n: t.clone() for n, t in tensors.items()}, part, metadata=meta)
+        os.replace(part, self.folder / "state.safetensors")
+
+    def run(self, step: Callable[[float], tuple[Tensor, dict[str, float]]]) -> None:
+        previous = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        writer = _tensorboard(self.folder)
+        last_save = last_report = start = time.monotonic()
+        base, sums, count = self.elapsed, {}, 0
+        try:
+            while not self._stop and self.progress < 1:
+                rate = self.schedule.at(self.step_count, self.progress)
+                for group in self.optimiser.param_groups:
+                    group["lr"] = rate
+                self.optimiser.zero_grad(set_to_none=True)
+                loss, metrics = step(self.progress)
+                loss.backward()
+                norms = {f"grad/{n}": float(nn.utils.clip_grad_norm_(ps, self.schedule.clip)) for n, ps in self.groups.items() if ps}
+                if all(math.isfinite(v) for v in norms.values()):
+                    self.optimiser.step()
+                else:
+                    log.warning("step %d skipped: gradient not finite", self.step_count)
+                self.step_count += 1
+                now = time.monotonic()
+                self.elapsed = base + now - start
+                for k, v in (metrics | norms | {"loss": float(loss.detach())}).items():
+                    sums[k] = sums.get(k, 0.0) + v
+                count += 1
+                if now - last_report > self.schedule.report_seconds:
+                    self._report({k: v / count for k, v in sums.items()} | {"rate": rate, "steps_per_second": count / (now - last_report)}, writer)
+                    last_report, sums, count = now, {}, 0
+                if now - last_save > self.schedule.checkpoint_seconds:
+                    self.save()
+                    last_save = time.monotonic()
+        finally:
+            self.save()
+            if writer is not None:
+                writer.close()
+            for s, handler in previous.items():
+                signal.signal(s, handler)
+
+    def _on_signal(self, *_: object) -> None:
+        self._stop = True
+
+    def _report(self, metrics: dict[str, float], writer) -> None:  # noqa: ANN001 - TensorBoard's writer, when installed
+        row = {"step": self.step_count, "minutes": round(self.elapsed / 60, 3)} | {k: round(v, 5) for k, v in metrics.items()}
+        with open(self.folder / "metrics.jsonl", "a") as f:
+            f.write(json.dumps(row) + "\n")
+        log.info("%s", "  ".join(f"{k} {v:.4g}" for k, v in row.items() if not k.startswith("grad/")))
+        if writer is not None:
+            for k, v in metrics.items():
+                writer.add_scalar(k, v, self.step_count)
+
+
+def _tensorboard(folder: Path):  # noqa: ANN202
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder))

@@ -1,0 +1,36 @@
+"""Rate-distortion objective: bits per luma pixel plus lambda times the (6 Y + U + V) / 8 mean squared error."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from neuralcodec.core.types import QUALITY_STEPS
+
+LAMBDA_LOW, LAMBDA_HIGH = 24.0, 12288.0
+"""Weights of the squared error of samples in 0..1 against one bit per pixel, at quality 0 and 100; geometric in between."""
+
+
+def quality_lambda(quality: Tensor) -> Tensor:
+    """Lagrangian weight for quality indexes (B,) 0..200 -> (B,)."""
+    span = math.log(LAMBDA_HIGH / LAMBDA_LOW)
+    return torch.exp(math.log(LAMBDA_LOW) + span * quality.float() / QUALITY_STEPS)
+
+
+def packed_mse(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Squared error of packed planes (B, 96, h, w) for samples in 0..1, per sample: Y, U, V, each (B,)."""
+    e = (x - reference).square()
+    return tuple(part.flatten(1).mean(1) for part in (e[:, :64], e[:, 64:80], e[:, 80:]))
+
+
+def weighted_mse(x: Tensor, reference: Tensor) -> Tensor:
+    """(6 Y + U + V) / 8 of packed_mse, (B,)."""
+    y, u, v = packed_mse(x, reference)
+    return (6 * y + u + v) / 8
+
+
+def psnr(mse: Tensor) -> Tensor:
+    """Decibels for a mean squared error of samples in 0..1."""
+    return -10 * torch.log10(mse.clamp_min(1e-10))
