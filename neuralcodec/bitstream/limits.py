@@ -25,3 +25,4 @@ class Limits:
     max_chapters: int = 4096
     max_width_table: int = 4096
     max_index_entries: int = 1 << 20
+    max_frame_gap: int = 1 << 16

@@ -9,22 +9,10 @@ from typing import Any, NamedTuple
 from neuralcodec.bitstream import syntax
 from neuralcodec.bitstream.crc import crc32c
 from neuralcodec.bitstream.limits import Limits
-from neuralcodec.bitstream.syntax import BODIES, FrameFlag, PacketType, SideFlag
-from neuralcodec.bitstream.varint import SVAR_MAX, SVAR_MIN, Cursor, write_uvar
+from neuralcodec.bitstream.syntax import BODIES, TIME_MAX, TIME_MIN, FrameFlag, PacketType, SideFlag
+from neuralcodec.bitstream.varint import Cursor, write_uvar
 from neuralcodec.core.errors import StreamError
 from neuralcodec.core.types import SidePacket
-
-
-def mask_mode(mode: int, parameter: int = 0) -> int:
-    """One entry of ``FramePacket.modes``: ``mode`` 0..3 and, with mode 3, ``parameter`` 0..63, as mode + 4 * parameter."""
-    if not 0 <= mode <= 3 or not 0 <= parameter <= (63 if mode == 3 else 0):
-        raise StreamError(f"mask mode {mode} with parameter {parameter}")
-    return mode + 4 * parameter
-
-
-def split_mask_mode(entry: int) -> tuple[int, int]:
-    """Mode and parameter of an entry of ``FramePacket.modes``."""
-    return entry & 3, entry >> 2
 
 
 @dataclass(frozen=True)
@@ -43,8 +31,8 @@ class GopStart:
 class FramePacket:
     """One coded frame.
 
-    ``intra`` is true for the first packet of each group, and for no other. ``modes`` has one entry (``mask_mode``) for
-    each latent that can be skipped, at most three. ``payload`` is the entropy coder's. Where the writer is given None,
+    ``intra`` is true for the first packet of each group, and for no other. ``modes`` has one mask byte, 64 * mode +
+    parameter (mode 0 without one), for each latent that can be skipped, at most three. ``payload`` is the entropy coder's. Where the writer is given None,
     it fills in the ordinary value, which a reader then returns: ``quality`` (index, 0..200) that of the group;
     ``references`` the frame before in decode order, as distances in decode order (1 is the frame decoded just before);
     ``display_order`` and ``decode_order`` count from 0 within the group, ordinarily alike. ``duration`` 0 is unknown.
@@ -164,10 +152,8 @@ class GroupState:
             "modes": frame.modes,
             "payload": frame.payload,
         }
-        if frame.duration < 0:
-            raise StreamError(f"duration {frame.duration} is negative")
-        if not SVAR_MIN <= frame.pts <= SVAR_MAX:
-            raise StreamError(f"presentation time {frame.pts} is out of range")
+        if not TIME_MIN <= frame.pts <= TIME_MAX or not 0 <= frame.duration <= TIME_MAX:
+            raise StreamError(f"presentation time {frame.pts} or duration {frame.duration} is out of range")
         type_ = PacketType.FRAME_I if frame.intra else PacketType.FRAME_P
         packet = frame_packet(type_ << 4 | flags, syntax.FRAME.write(values, flags))
         self._advance(frame.pts)
@@ -183,7 +169,7 @@ class GroupState:
         duration = gop.frame_duration + values.get("duration_difference", 0)
         references = tuple(values.get("references", (1,) if order else ()))
         display = order + values.get("display_difference", 0)
-        if not SVAR_MIN <= pts <= SVAR_MAX or not 0 <= duration <= SVAR_MAX:
+        if not TIME_MIN <= pts <= TIME_MAX or not 0 <= duration <= TIME_MAX:
             raise StreamError("a time is out of range")
         if any(distance > order for distance in references):
             raise StreamError("a reference lies before the group")
@@ -220,6 +206,8 @@ def write_side(packet: SidePacket) -> bytes:
         flags |= SideFlag.PTS
         values["pts"] = packet.pts
     if packet.dts is not None:
+        if not TIME_MIN <= packet.dts <= TIME_MAX:
+            raise StreamError(f"side.dts: {packet.dts} is out of range")
         flags |= SideFlag.DTS
         values["dts"] = packet.dts - (packet.pts or 0)
     return frame_packet(PacketType.SIDE << 4 | flags, syntax.SIDE.write(values, flags))
@@ -251,9 +239,9 @@ def read_content(type_: int, flags: int, body: bytes, limits: Limits) -> Content
             return GopStart(**values)
         case PacketType.SIDE:
             pts, dts = values.get("pts"), values.get("dts")
-            if dts is not None and pts is not None:
-                dts += pts
-                if not SVAR_MIN <= dts <= SVAR_MAX:
+            if dts is not None:
+                dts += pts or 0
+                if not TIME_MIN <= dts <= TIME_MAX:
                     raise StreamError("side.dts: out of range")
             return SidePacket(
                 values["stream"], values["data"], pts, dts, values["duration"], bool(flags & SideFlag.KEYFRAME)

@@ -26,6 +26,8 @@ END_SIZE = 22
 
 PACKET_LENGTH_MAX = (1 << 31) - 1
 HEADER_MAX = 1 << 26
+TIME_MIN, TIME_MAX = -(1 << 60), (1 << 60) - 1
+"""Range of every time, so that the difference of two fits an svar."""
 MAX_LEVELS = 16
 MAX_MODES = 3
 MAX_REFERENCES = 16
@@ -115,21 +117,20 @@ class WidthTables:
 
 class Modes:
     """u8: the count (0..3) in bits 0-1, then two bits for the mode of each latent from bit 2, unused bits zero; then for
-    each latent of mode 3, in order, its parameter (u8, 0..63). A value is mode + 4 * parameter; parameter 0 for modes 0-2."""
+    each latent of a mode other than 0, in order, its parameter (u8, 0..63). A value is 64 * mode + parameter."""
 
-    text = "count and modes of 2 bits each, 0..3 latents; u8, 0..63 for each of mode 3"
+    text = "count and modes of 2 bits each, 0..3 latents; u8, 0..63 for each mode but 0"
 
     def write(self, value: Any) -> bytes:
         if len(value) > MAX_MODES:
             raise StreamError(f"{len(value)} modes, at most {MAX_MODES}")
         head, parameters = len(value), bytearray()
         for i, entry in enumerate(value):
-            mode, parameter = entry & 3, entry >> 2
-            if not 0 <= parameter <= (63 if mode == 3 else 0):
-                raise StreamError(f"{entry} is no mode")
-            head |= mode << 2 + 2 * i
-            if mode == 3:
-                parameters.append(parameter)
+            if not 64 <= entry <= 255 and entry != 0:
+                raise StreamError(f"{entry} is not a mask byte (64 * mode + parameter; mode 0 has no parameter)")
+            head |= (entry >> 6) << 2 + 2 * i
+            if entry:
+                parameters.append(entry & 63)
         return bytes([head]) + parameters
 
     def read(self, cursor: Cursor) -> tuple[int, ...]:
@@ -140,10 +141,10 @@ class Modes:
         modes = []
         for i in range(count):
             mode = head >> 2 + 2 * i & 3
-            parameter = cursor.byte() if mode == 3 else 0
+            parameter = cursor.byte() if mode else 0
             if parameter > 63:
                 raise StreamError(f"parameter {parameter} is outside 0..63")
-            modes.append(mode + 4 * parameter)
+            modes.append(64 * mode + parameter)
         return tuple(modes)
 
 
@@ -161,8 +162,8 @@ SIDE_STREAM = Layout(
 CHAPTER = Layout(
     "chapter",
     Field("time_base", Ratio(), "seconds in one unit of start and end"),
-    Field("start", Svar(), "first moment"),
-    Field("end", Svar(), "first moment after"),
+    Field("start", Svar(TIME_MIN, TIME_MAX), "first moment"),
+    Field("end", Svar(TIME_MIN, TIME_MAX), "first moment after"),
     Field("metadata", Pairs(), "the chapter's metadata; its title under `title`"),
 )
 
@@ -200,7 +201,7 @@ GOP = Layout(
     "gop",
     Field("marker", Const(GOP_MARKER), "by which a reader finds its place"),
     Field("first_frame", Uvar(0, (1 << 48) - 1), "number of frames in the groups before this one"),
-    Field("pts", Svar(), "presentation time that is predicted for the group's first packet"),
+    Field("pts", Svar(TIME_MIN, TIME_MAX), "presentation time that is predicted for the group's first packet"),
     Field("frame_step", Uvar(0, (1 << 48) - 1), "predicted difference of two successive presentation times"),
     Field("frame_duration", Uvar(0, (1 << 48) - 1), "predicted duration of a frame; 0 unknown"),
     Field("quality", Uint(1, 0, QUALITY_STEPS), "predicted quality index of the group's frames"),
@@ -223,9 +224,9 @@ FRAME = Layout(
 SIDE = Layout(
     "side",
     Field("stream", Uvar(0, 255), "index into the header's side_streams"),
-    Field("pts", Svar(), "presentation time in that stream's units", SideFlag.PTS),
+    Field("pts", Svar(TIME_MIN, TIME_MAX), "presentation time in that stream's units", SideFlag.PTS),
     Field("dts", Svar(), "decoding time, less the presentation time if there is one", SideFlag.DTS),
-    Field("duration", Uvar(0, (1 << 62) - 1), "in that stream's units; 0 unknown"),
+    Field("duration", Uvar(0, TIME_MAX), "in that stream's units; 0 unknown"),
     Field("data", Rest(), "the packet of the source, unchanged"),
 )
 

@@ -1,6 +1,7 @@
-"""Entropy coding: skip masks, integer tables and rANS (bitstream_spec/entropy.md). The only room that knows constriction.
+"""Entropy coding: skip masks, integer tables and rANS (bitstream_spec/entropy.md).
 
-Only numpy integer arrays cross this room's border, so that nothing computed in floating point can reach the coder.
+The only room that knows constriction. Only numpy integer arrays cross its border, so that nothing computed in floating
+point can reach the coder.
 """
 
 from neuralcodec.entropy.backend import backend_name

@@ -1,11 +1,11 @@
 """The seam between this room and its rANS implementations: two functions, found in each backend module.
 
 ``encode_runs(runs) -> (words, bits)``
-    Codes ``runs``, a list of (indices, model) in the order of decoding, and returns the words (native uint32 array, last
-    one not zero) and the bits that each run took (float, adding up to the size of words and state).
+    Codes ``runs``, a list of (indices, model) in the order of decoding, and returns the words (native uint32 array,
+    last one not zero) and the bits that each run took (float, adding up to the size of words and state).
 ``open_decoder(words) -> decoder``
-    Starts decoding ``words`` (native uint32 array, last one not zero). The decoder has ``decode(model, count)`` -> int32
-    array, ``position()`` -> bits left, and ``is_empty()``.
+    Starts decoding ``words`` (native uint32 array, last one not zero). The decoder has ``decode(model, count)`` ->
+    int32 array, ``position()`` -> bits left, and ``is_empty()``.
 
 ``rans_constriction`` is fast; ``rans_python`` stands in where constriction has no wheel (64-bit Arm Linux) and
 produces the same words. The environment variable NCODEC_ENTROPY_BACKEND ("constriction" or "python") chooses.

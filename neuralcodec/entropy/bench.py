@@ -1,7 +1,7 @@
 """Times of coding one latent of a 1080p P frame: ``python -m neuralcodec.entropy.bench [--backend python]``.
 
-96 channels at 68x120, a share of the elements skipped by a derived mask, scale indexes and residuals drawn as the tables
-say. Prints the best of several runs: ns for a coded symbol and ms for the frame, to encode and to decode.
+96 channels at 68x120, a share of the elements skipped by a derived mask, scale indexes and residuals drawn as the
+tables say. Prints the best of several runs: ns for a coded symbol and ms for the frame, to encode and to decode.
 """
 
 from __future__ import annotations

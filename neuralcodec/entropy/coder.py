@@ -113,8 +113,8 @@ class FrameEncoder:
 class FrameDecoder:
     """Reads the groups of one frame from ``payload``. Raises StreamError where the payload breaks the specification.
 
-    ANS never runs dry: a damaged payload gives wrong symbols, and most often an error in ``finish``. What a call allocates
-    depends on its arguments only, never on the payload.
+    ANS never runs dry: a damaged payload gives wrong symbols, and most often an error in ``finish``. What a call
+    allocates depends on its arguments only, never on the payload.
     """
 
     def __init__(self, payload: bytes, backend: ModuleType | None = None) -> None:

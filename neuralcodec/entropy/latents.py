@@ -1,4 +1,4 @@
-"""One latent tensor in a frame's payload: elements that the mask marks as coded, in (C, H, W) raster order, as one group."""
+"""One latent tensor in a frame's payload: the elements that its mask marks as coded, in raster order, as one group."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The encoder's choice of a mask. Not part of the specification: any mask that ``write_mask`` accepts is valid.
 
-The rule. Coding element i costs its bits by the integer tables; skipping it costs ``lam`` * r_i^2, r_i being the residual
-that is dropped. So coding it gains g_i = lam * r_i^2 - bits_i, and a mask's merit is the sum of g_i over its coded
-elements, less the bits of the mask itself. Each mode makes its best mask; the highest merit wins, ties go to the lowest
-mode. Costs lie on a grid of 2^-20, so with ``lam`` on that grid too, the choice does not depend on the order of additions.
+The rule. Coding element i costs its bits by the integer tables; skipping it costs ``lam`` * r_i^2, r_i being the
+residual that is dropped. So coding it gains g_i = lam * r_i^2 - bits_i, and a mask's merit is the sum of g_i over its
+coded elements, less the bits of the mask itself. Each mode makes its best mask; the highest merit wins, ties go to the
+lowest mode. Costs lie on a grid of 2^-20; with ``lam`` on that grid too, sums do not depend on the order of additions.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def choose_mask(
 ) -> MaskChoice:
     """The mask with the best merit among ``modes`` (modes 0 and 1 only where ``derived`` is given).
 
-    ``residual``: integers, ``scale_index``: integers 0..63, ``derived``: bool or None, all (C, H, W). ``lam``: bits for a
-    squared residual unit; infinity drops no residual unless the mode leaves no choice (DERIVED always does as it is told).
+    ``residual``: integers, ``scale_index``: integers 0..63, ``derived``: bool or None, all (C, H, W). ``lam``: bits for
+    a squared residual unit; infinity drops no residual unless the mode leaves no choice (DERIVED does as it is told).
     Raises UsageError when no mode is possible.
     """
     usable = [m for m in modes if derived is not None or m in (MaskMode.SENT, MaskMode.THRESHOLD)]
@@ -91,7 +91,7 @@ def _best_exceptions(gain: np.ndarray, derived: np.ndarray) -> tuple[float, Mask
 
 
 def _best_order(gaps: np.ndarray) -> tuple[int, float]:
-    """The Exp-Golomb order that codes ``gaps`` with the fewest bits, and those bits (orders near the mean gap's tried)."""
+    """The Exp-Golomb order that codes ``gaps`` with the fewest bits, of those near the mean gap's, and those bits."""
     if not gaps.size:
         return 0, 0.0
     near = int(np.log2(gaps.mean() + 1))

@@ -28,9 +28,9 @@ class MaskMode(IntEnum):
     DERIVED = 0
     """By the mode prediction network; parameter 0."""
     DERIVED_WITH_EXCEPTIONS = 1
-    """The same, with elements that are coded nevertheless; the parameter is the Exp-Golomb order of their gaps, 0..16."""
+    """The same, with elements coded nevertheless; the parameter is the Exp-Golomb order of their gaps, 0..16."""
     SENT = 2
-    """A flag for each 4x4 block of a group of channels; parameter: 16 * index into GROUP_CHANNELS + flag probability."""
+    """A flag for each 4x4 block of a group of channels; parameter: 16 * index in GROUP_CHANNELS + flag probability."""
     THRESHOLD = 3
     """Coded where the scale index is at least the parameter; 0 codes everything."""
 
@@ -64,8 +64,8 @@ def write_mask(
 ) -> None:
     """Add the mask's side information, so that ``read_mask`` with the same mode and parameter gives ``mask``.
 
-    ``mask`` and ``derived`` are bool, ``scale_index`` integers 0..63, all (C, H, W). Raises UsageError for a mask that the
-    mode cannot express.
+    ``mask`` and ``derived`` are bool, ``scale_index`` integers 0..63, all (C, H, W). Raises UsageError for a mask that
+    the mode cannot express.
     """
     pack_mask_mode(mode, parameter)
     if mask.dtype != np.bool_ or mask.shape != scale_index.shape or mask.ndim != 3:
@@ -98,8 +98,8 @@ def read_mask(
 ) -> np.ndarray:
     """The mask of a latent: bool (C, H, W).
 
-    ``scale_index``: integers 0..63, (C, H, W). ``derived``: bool of that shape, needed by modes 0 and 1 (None: the model
-    has no mode prediction, a stream that uses them is refused). Raises StreamError.
+    ``scale_index``: integers 0..63, (C, H, W). ``derived``: bool of that shape, needed by modes 0 and 1 (None: the
+    model has no mode prediction, a stream that uses them is refused). Raises StreamError.
     """
     mode, parameter = unpack_mask_mode(int(mode) << 6 | parameter)
     if mode == MaskMode.THRESHOLD:

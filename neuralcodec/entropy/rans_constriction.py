@@ -18,7 +18,7 @@ _models = constriction.stream.model
 def _prepare(model: IntegerModel | UniformModel) -> object:
     if isinstance(model, UniformModel):
         return _models.Uniform(1 << model.bits)
-    # With perfect=False constriction gives each symbol a frequency of 1 and shares the remaining 2^24 - n in proportion.
+    # With perfect=False constriction gives each symbol a frequency of 1 and shares the other 2^24 - n in proportion.
     # Weights of T - 1 have exactly that sum, so the frequencies come back as T.
     return _models.Categorical((model.frequencies - 1).astype(np.float64), lazy=False, perfect=False)
 

@@ -53,7 +53,8 @@ class _Decoder:
             self._state = self._state << 32 | self._words.pop()
 
     def decode(self, model: IntegerModel | UniformModel, count: int) -> np.ndarray:
-        symbols = self._decode_uniform(model.bits, count) if isinstance(model, UniformModel) else self._decode_table(model, count)
+        uniform = isinstance(model, UniformModel)
+        symbols = self._decode_uniform(model.bits, count) if uniform else self._decode_table(model, count)
         return np.array(symbols, dtype=np.int32)
 
     def _decode_table(self, model: IntegerModel, count: int) -> list[int]:

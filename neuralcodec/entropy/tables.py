@@ -70,7 +70,9 @@ TABLE_MODELS: tuple[IntegerModel, ...] = tuple(IntegerModel(_expand(t)) for t in
 RADIUS: np.ndarray = _frozen([len(t["positive"]) for t in _DOCUMENT["tables"]], np.int32)
 """Largest magnitude that each table codes without an escape, int32 (64,)."""
 
-FLAG_MODELS: tuple[IntegerModel, ...] = tuple(IntegerModel(_frozen([TOTAL - f, f], np.int64)) for f in _DOCUMENT["flags"])
+FLAG_MODELS: tuple[IntegerModel, ...] = tuple(
+    IntegerModel(_frozen([TOTAL - one, one], np.int64)) for one in _DOCUMENT["flags"]
+)
 """Flag models by probability index 0..15, in ascending probability of a 1."""
 
 CLASS_MODEL = IntegerModel(_frozen(_DOCUMENT["classes"], np.int64))
@@ -88,17 +90,15 @@ def model_cost(model: IntegerModel) -> np.ndarray:
 
 
 _COSTS = np.concatenate([model_cost(m) for m in TABLE_MODELS])
-_COST_OF_ZERO = _frozen(
-    [_COSTS[o] for o in np.cumsum([0] + [m.alphabet for m in TABLE_MODELS[:-1]]) + RADIUS], np.float64
-)
-_ZERO_OFFSET = _frozen(np.cumsum([0] + [m.alphabet for m in TABLE_MODELS[:-1]]) + RADIUS, np.int64)
+_ZERO_OFFSET = np.cumsum([0] + [m.alphabet for m in TABLE_MODELS[:-1]]) + RADIUS
+_COST_OF_ZERO = _COSTS[_ZERO_OFFSET]
 
 
 def cost_bits(symbols: np.ndarray, table_index: np.ndarray) -> np.ndarray:
     """Information content of each symbol in bits by the integer tables, escapes included.
 
     ``symbols``: integers of any shape, magnitudes up to 32767. ``table_index``: integers 0..63 of the same shape.
-    Returns float64 of that shape, on a grid of 2^-20, so that sums are exact. Raises UsageError on a value out of range.
+    Returns float64 of that shape, on a grid of 2^-20, so that sums are exact. Raises UsageError on values out of range.
     """
     symbols, tables = check_symbols(symbols, table_index)
     bits = _COST_OF_ZERO[tables]

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from neuralcodec.core.errors import InputError, UsageError
 from neuralcodec.core.types import Frame, SidePacket, SideStream, VideoProperties
 from neuralcodec.media.pixels import Planes
+
+_RAW_ENDINGS = (".yuv", ".raw", ".rgb")
 
 
 @dataclass
@@ -82,44 +84,55 @@ class Source(ABC):
         time_base = self.properties.time_base
         start: Fraction | None = None
         end: Fraction | None = None
+        # Side packets wait until the pictures have caught up with them: only then is it known which are inside.
         waiting: deque[SidePacket] = deque()
         index = -1
-        previous: Picture | None = None
         for event in self._events():
             if isinstance(event, SidePacket):
+                waiting.append(event)
+            else:
+                index += 1
+                time = event.pts * time_base
+                if index >= first and start is None:
+                    start = time
+                if last is not None and index == last:
+                    end = time
+                    self._stop_at(end)
                 if start is None:
-                    waiting.append(event)
-                elif self._overlaps(event, start, end):
+                    # Presentation time only rises: what ended before this picture can't reach into the range.
+                    waiting = deque(packet for packet in waiting if self._overlaps(packet, time, None))
+                elif end is None:
                     yield event
-                continue
-            index += 1
-            time = event.pts * time_base
-            if index < first:
-                # Presentation time only rises: what ended before this picture can't reach into the range.
-                waiting = deque(packet for packet in waiting if self._overlaps(packet, time, None))
-                continue
-            if last is not None and index >= last:
-                end = time
-                self._stop_at(end)
-                continue
-            if start is None:
-                start = time
-                yield from (packet for packet in waiting if self._overlaps(packet, start, None))
+                    yield from self._release(waiting, start, time)
+            if end is not None:
+                yield from self._release(waiting, start, end)
                 waiting.clear()
-            previous = event
-            yield event
-        if previous is None:
+        if start is None:
             raise InputError(f"{self.name}: the frame range starts at {first}, but there are only {index + 1} frames")
+        yield from self._release(waiting, start, None)
 
-    def _overlaps(self, packet: SidePacket, start: Fraction, end: Fraction | None) -> bool:
+    def _release(self, waiting: deque[SidePacket], start: Fraction, until: Fraction | None) -> Iterator[SidePacket]:
+        """Takes what begins before ``until`` out of ``waiting``, in order, and yields what overlaps the range."""
+        kept = []
+        while waiting:
+            packet = waiting.popleft()
+            if until is not None and not self._overlaps(packet, None, until):
+                kept.append(packet)
+            elif self._overlaps(packet, start, None):
+                yield packet
+        waiting.extend(kept)
+
+    def _overlaps(self, packet: SidePacket, start: Fraction | None, end: Fraction | None) -> bool:
+        """Whether a packet ends after ``start`` and begins before ``end`` (seconds; None: no such limit)."""
         stamp = packet.pts if packet.pts is not None else packet.dts
         if stamp is None:
             return True
         base = self.side_streams[packet.stream].time_base
-        after_start = (stamp + packet.duration) * base > start or stamp * base >= start
-        return after_start and (end is None or stamp * base < end)
+        if start is not None and not ((stamp + packet.duration) * base > start or stamp * base >= start):
+            return False
+        return end is None or stamp * base < end
 
-    def _stop_at(self, time: Fraction) -> None:  # noqa: B027 (sources without side streams need nothing)
+    def _stop_at(self, time: Fraction) -> None:
         """No more pictures are wanted; ``_events`` may end once it has passed ``time`` (seconds) in every stream."""
 
     @abstractmethod
@@ -132,7 +145,7 @@ class Source(ABC):
     def close(self) -> None:
         """Release the file. Safe to call twice."""
 
-    def __enter__(self) -> Source:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -160,7 +173,7 @@ def open_source(
 
     Raises InputError with one clear line when this is no video, UsageError for options that make no sense.
     """
-    from neuralcodec.media import container_source, y4m
+    from neuralcodec.media import container_source, headerless, y4m
 
     name = os.fspath(path)
     rate = _rate(fps)
@@ -168,21 +181,21 @@ def open_source(
         return _open_stream(sys.stdin.buffer, "standard input", frames, audio)
     suffix = Path(name).suffix.lower()
     if "%" in name and not os.path.exists(name):
-        source: Source = container_source.open_pattern(name, rate or Fraction(25))
+        source: Source = headerless.open_pattern(name, rate or Fraction(25))
     else:
         _check_file(name)
-        if suffix == ".yuv" or (size is not None and suffix not in (".y4m", ".mp4", ".mkv")):
-            source = container_source.open_raw(name, size, pix_fmt or "yuv420p", rate or Fraction(25))
+        if suffix in _RAW_ENDINGS:
+            source = headerless.open_raw(name, size, pix_fmt or "yuv420p", rate or Fraction(25))
         elif _starts_with(name, y4m.MAGIC):
-            source = y4m.Y4mSource(open(name, "rb"), name, own=True)
+            source = y4m.Y4mSource(_open_binary(name), name, own=True)
         else:
             source = container_source.ContainerSource(name, name, audio=audio)
+        if suffix not in _RAW_ENDINGS and (size or pix_fmt or rate):
+            source._note("size, pixel format and frame rate come from the file itself: those given are not used")
     return _limited(source, frames)
 
 
-def _open_stream(
-    stream: BinaryIO, name: str, frames: tuple[int, int | None] | None, audio: bool
-) -> Source:
+def _open_stream(stream: BinaryIO, name: str, frames: tuple[int, int | None] | None, audio: bool) -> Source:
     from neuralcodec.media import container_source, y4m
 
     head = stream.peek(len(y4m.MAGIC))[: len(y4m.MAGIC)] if hasattr(stream, "peek") else b""
@@ -237,6 +250,13 @@ def _check_file(name: str) -> None:
         raise InputError(f"{name} is empty")
     if not os.access(name, os.R_OK):
         raise InputError(f"{name}: no permission to read it")
+
+
+def _open_binary(name: str) -> BinaryIO:
+    try:
+        return open(name, "rb")
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}") from error
 
 
 def _starts_with(name: str, magic: bytes) -> bool:

@@ -143,7 +143,7 @@ class Y4mSource(Source):
             raise InputError(f"{self.name}: the y4m stream has no complete frame")
 
     def _planes(self, payload: Any) -> Planes:
-        samples, planes, offset = np.frombuffer(payload, np.uint8), [], 0
+        samples, planes, offset = np.frombuffer(bytearray(payload), np.uint8), [], 0
         for height, width in self._planes_shape:
             planes.append(samples[offset : offset + height * width].reshape(height, width))
             offset += height * width

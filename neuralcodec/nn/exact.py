@@ -29,6 +29,11 @@ MAX_EXPONENT = 14
 ACCUMULATOR_LIMIT = 1 << CARRIER_BITS
 EXECUTIONS = ("float32", "float64", "int64", "bfloat16")
 
+# Where PyTorch has no oneDNN, it hands float32 batches of 16 and more to NNPACK, whose transform-domain convolutions are not
+# exact on integers.
+if torch.backends.nnpack.is_available():
+    torch.backends.nnpack.set_flags(False)
+
 
 class ExactModule(nn.Module):
     """Base of everything on the exact path. A child that is not itself exact is refused when it is assigned.
@@ -127,16 +132,25 @@ class ExactConv2d(ExactModule):
         self.load_integers(w, b, k)
 
     def load_integers(self, w: Tensor, b: Tensor, k: Tensor) -> None:
-        """Take integer parameters (from a model file) and check them; the float parameters follow them."""
+        """Take integer parameters (from a model file) and check them; the float parameters follow them.
+
+        Raises UsageError for a wrong shape, a value out of range or a filter whose bound reaches 2**24."""
+        w, b, k = w.to(torch.int64), b.to(torch.int64), k.to(torch.int64)  # first of all: int8 has no abs(-128)
+        if w.shape != self.weight.shape or b.shape != (self.cout,) or k.shape != (self.cout,):
+            raise UsageError(f"exact weights {tuple(w.shape)} do not fit a layer of {tuple(self.weight.shape)}")
         if int(w.abs().max()) > WEIGHT_LIMIT or int(k.min()) < 0 or int(k.max()) > MAX_EXPONENT:
             raise UsageError("exact weights out of range")
-        w, b, k = w.to(torch.int64), b.to(torch.int64), k.to(torch.int64)
         self._check_bound(w, b, k)
         real = torch.exp2(-k.double())
         with torch.no_grad():
             self.weight.copy_(w * real[:, None, None, None])
             self.bias.copy_(b * real * 2.0**-self.frac_in)
         self._frozen = {"w": w, "b": b, "k": k, "wf": self.weight.detach().clone(), "bf": self.bias.detach().clone()}
+
+    def check_extra(self, extra: Tensor) -> None:
+        """Check the bound for per-call biases up to |extra| (..., cout), integers. Raises UsageError."""
+        w, b, k = self.integer_parameters()
+        self._check_bound(w, b.abs() + extra.abs().reshape(-1, self.cout).amax(0).to(b.device), k)
 
     def _check_bound(self, w: Tensor, b: Tensor, k: Tensor) -> None:
         shift = self.frac_in + k - self.frac_out
@@ -165,6 +179,8 @@ class ExactConv2d(ExactModule):
             return Fixed(y.to(torch.float32) * 2.0**-self.frac_out, self.frac_out, self.limit_out, not self.relu)
         acc = self._accumulate(x.values, execution)
         if extra is not None:
+            if execution == "bfloat16":  # its sum is rounded already
+                raise UsageError("bfloat16 carriers cannot take a per-call bias")
             acc = acc + self._real_extra(extra, acc.dtype)[..., None, None]
         if self.accumulator == "bfloat16":
             acc = _bfloat16_ste(acc)

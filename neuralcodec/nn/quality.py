@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from neuralcodec.core.errors import UsageError
 from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.exact import ExactConv2d, ExactModule
 
@@ -64,11 +65,19 @@ class QualityBias(ExactModule):
         self._frozen: Tensor | None = None
 
     def freeze(self, conv: ExactConv2d) -> None:
+        """Fix the integers for deployment, after those of ``conv``. Raises UsageError when the sums would reach 2**24."""
         self._frozen = None
-        self._frozen = self.integers(conv)
+        self.load_integers(self.integers(conv), conv)
 
     def load_integers(self, table: Tensor, conv: ExactConv2d) -> None:
-        self._frozen = table.to(torch.int64).clamp(-self.LIMIT, self.LIMIT)
+        """Take integers (from a model file), after ``conv`` has its own. Raises UsageError when they do not fit."""
+        if table.shape != self.anchors.shape:
+            raise UsageError(f"quality table {tuple(table.shape)} does not fit {tuple(self.anchors.shape)}")
+        table = table.to(torch.int64)
+        if int(table.abs().max()) > self.LIMIT:
+            raise UsageError(f"quality table beyond {self.LIMIT}")
+        conv.check_extra(table)
+        self._frozen = table
         with torch.no_grad():
             self.anchors.copy_(self._frozen.double() / self._unit(conv))
 

@@ -1,0 +1,163 @@
+"""The networks of networks.md: the exact entropy path of one latent, in int64.
+
+One picture at a time: tensors are int64 arrays (channels, rows, columns) without a batch dimension.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+LARGEST_LATENT = 32767
+
+
+class Format(NamedTuple):
+    """Fractional bits and limits of a layer's input and output (networks.md, section 4)."""
+
+    frac_in: int
+    limit_in: int
+    frac_out: int
+    limit_out: int
+    relu: bool
+
+
+HIDDEN = Format(6, 1023, 6, 1023, True)
+FROM_SYMBOLS = Format(0, 127, 6, 1023, True)
+FROM_CONTEXT = Format(2, 127, 6, 1023, True)
+TO_SIXTEENTHS = Format(6, 1023, 4, 2047, False)
+TO_SCALE = Format(6, 1023, 2, 127, False)
+
+
+class ModelError(ValueError):
+    """Tensors that networks.md does not allow."""
+
+
+class Statistics(NamedTuple):
+    """What a prior says of a latent: ``mean`` in sixteenths, ``scale_index`` 0..63, ``logit``; all int64 (C, h, w)."""
+
+    mean: np.ndarray
+    scale_index: np.ndarray
+    logit: np.ndarray
+
+    def derived_mask(self) -> np.ndarray:
+        """bool (C, h, w), True where an element is coded."""
+        return self.logit > 0
+
+
+def convolution(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Section 2, the sum: x (I, H, W), weight (O, I, k, k) or (O, 1, k, k) if depthwise, bias (O,) -> (O, H, W)."""
+    _, height, width = x.shape
+    outputs, inputs, size, _ = weight.shape
+    margin = (size - 1) // 2
+    padded = np.pad(x, ((0, 0), (margin, margin), (margin, margin)))
+    total = np.zeros((outputs, height, width), dtype=np.int64) + bias[:, None, None]
+    for u in range(size):
+        for v in range(size):
+            window = padded[:, u : u + height, v : v + width]
+            if inputs == x.shape[0] and inputs > 1:
+                total += np.tensordot(weight[:, :, u, v], window, axes=(1, 0))
+            elif inputs == 1:
+                total += weight[:, 0, u, v][:, None, None] * window
+            else:
+                raise ModelError(f"a filter of {inputs} channels on {x.shape[0]}")
+    return total
+
+
+def rescale(total: np.ndarray, exponent: np.ndarray, layer: Format) -> np.ndarray:
+    """Section 2, from the sum (O, H, W) to the output."""
+    out = np.zeros_like(total)
+    for channel in range(total.shape[0]):
+        shift = layer.frac_in + int(exponent[channel]) - layer.frac_out
+        if shift > 0:
+            out[channel] = (total[channel] + 2 ** (shift - 1)) >> shift
+        else:
+            out[channel] = total[channel] * 2**-shift
+    return np.clip(out, 0 if layer.relu else -layer.limit_out, layer.limit_out)
+
+
+def check_filters(weight: np.ndarray, bias: np.ndarray, exponent: np.ndarray, extra: int, layer: Format) -> None:
+    """Section 2, the bound, and the ranges of section 6; ``extra`` is the largest magnitude of the extra bias."""
+    if np.abs(weight).max() > 127 or exponent.min() < 0 or exponent.max() > 14 or extra > 2**21:
+        raise ModelError("a tensor of an exact layer is out of range")
+    for channel in range(weight.shape[0]):
+        shift = layer.frac_in + int(exponent[channel]) - layer.frac_out
+        half = 2 ** (shift - 1) if shift > 0 else 0
+        if layer.limit_in * np.abs(weight[channel]).sum() + abs(bias[channel]) + extra + half >= 2**24:
+            raise ModelError("a filter of an exact layer can exceed 2^24")
+
+
+def at(table: np.ndarray, quality: int) -> np.ndarray:
+    """Section 3: table (9, n), quality index 0..200 -> (n,)."""
+    if not 0 <= quality <= 200:
+        raise ModelError(f"quality index {quality}")
+    anchor = min(quality // 25, 7)
+    rest = quality - 25 * anchor
+    return (table[anchor] * (25 - rest) + table[anchor + 1] * rest + 12) // 25
+
+
+def requantise(n: np.ndarray) -> np.ndarray:
+    """Section 1: sixteenths to the context format."""
+    return np.clip((n + 2) >> 2, -127, 127)
+
+
+def depth_to_space(x: np.ndarray) -> np.ndarray:
+    """(4 A, R, S) -> (A, 2 R, 2 S)."""
+    channels, rows, columns = x.shape
+    out = np.zeros((channels // 4, 2 * rows, 2 * columns), dtype=np.int64)
+    for i in range(2):
+        for j in range(2):
+            out[:, i::2, j::2] = x[2 * i + j :: 4]
+    return out
+
+
+def decoded_latent(symbols: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Section 4: symbols and means (C, h, w) -> latent in sixteenths."""
+    return np.clip(16 * symbols.astype(np.int64) + mean, -LARGEST_LATENT, LARGEST_LATENT)
+
+
+class LatentPrior:
+    """The prior named ``name`` of a model, whose integer ``tensors`` are given by name. Raises ModelError, or KeyError."""
+
+    def __init__(self, tensors: dict[str, np.ndarray], name: str) -> None:
+        self.tensors = tensors
+        self.name = name
+        self.reads_latents = f"{name}.temporal_in.weight" in tensors
+
+    def tensor(self, name: str) -> np.ndarray:
+        """A tensor of this prior, int64."""
+        return self.tensors[f"{self.name}.{name}"].astype(np.int64)
+
+    def hyper_scale_index(self, quality: int) -> np.ndarray:
+        """Scale index of each channel of the hyper latent, int64 (Cz,)."""
+        return np.clip((at(self.tensor("hyper_scale"), quality) + 8) >> 4, 0, 63)
+
+    def statistics(self, z: np.ndarray, latents: list[np.ndarray], quality: int, rows: int, columns: int) -> Statistics:
+        """Hyper latent (Cz, hz, wz), latents read (C_i, h, w) in sixteenths, quality index, h and w -> statistics."""
+        x = np.clip(z.astype(np.int64), -127, 127)
+        x = depth_to_space(self._layer("up1", x, FROM_SYMBOLS, quality, extra="up1_quality"))
+        x = self._layer("mix1", x, HIDDEN, quality)
+        x = depth_to_space(self._layer("up2", x, HIDDEN, quality))
+        x = self._layer("mix2", x[:, :rows, :columns], HIDDEN, quality)
+        if self.reads_latents:
+            t = np.concatenate([requantise(n.astype(np.int64)) for n in latents])
+            t = self._layer("temporal_in", t, FROM_CONTEXT, quality)
+            x = np.concatenate([x, self._layer("temporal_mix", t, HIDDEN, quality)])
+        x = self._layer("fuse_mix", self._layer("fuse", x, HIDDEN, quality), HIDDEN, quality)
+        mean = self._layer("mean_head", x, TO_SIXTEENTHS, quality)
+        index = np.clip(self._layer("scale_head", x, TO_SCALE, quality, extra="scale_quality"), 0, 63)
+        m = self._layer("mode.enter", np.concatenate([requantise(mean), index]), FROM_CONTEXT, quality)
+        m = self._layer("mode.spatial", m, HIDDEN, quality)
+        return Statistics(mean, index, self._layer("mode.leave", m, TO_SIXTEENTHS, quality))
+
+    def _layer(self, name: str, x: np.ndarray, layer: Format, quality: int, extra: str = "") -> np.ndarray:
+        weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+        exponent = self.tensor(f"{name}.exponent")
+        largest = 0
+        if extra:
+            table = self.tensor(f"{extra}.table")
+            largest = int(np.abs(table).max())
+        check_filters(weight, bias, exponent, largest, layer)
+        if extra:
+            bias = bias + at(table, quality)
+        return rescale(convolution(x, weight, bias), exponent, layer)

@@ -1,0 +1,155 @@
+"""The reader's state machine: from packets with a right CRC to content, and what is lost when something is wrong."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from neuralcodec.bitstream import packets, syntax
+from neuralcodec.bitstream.packets import Content, EndOfStream, GopStart, GroupState, StreamIndex
+from neuralcodec.bitstream.resync import BrokenPacket, PacketScanner, RawPacket
+from neuralcodec.bitstream.syntax import KNOWN_FLAGS, PacketType
+from neuralcodec.core.errors import StreamError, VersionError
+from neuralcodec.core.types import SidePacket
+
+_FRAMES = (PacketType.FRAME_I, PacketType.FRAME_P)
+
+
+@dataclass(frozen=True)
+class Packet:
+    """A packet as it stands in the file: ``offset`` of its first byte from the start of the stream, ``size`` of all of
+    it, ``framing`` of all but the payload of a frame or the data of a side packet. All in bytes."""
+
+    offset: int
+    size: int
+    framing: int
+    content: Content
+
+
+@dataclass(frozen=True)
+class Damage:
+    """``size`` bytes from ``offset`` that could not be used (0: bytes are missing there).
+
+    ``breaks_group`` is true where the group of pictures around it may have lost a frame: its later frames are not
+    delivered. It is false where only a side packet, the index, the header or the like was hit.
+    """
+
+    offset: int
+    size: int
+    reason: str
+    breaks_group: bool
+
+
+class PacketWalk:
+    """Goes through the packets from the scanner's position, where ``first_frame`` frames came before.
+
+    ``index`` is asked, when frames seem to be missing, for the stream's index (None: there is none).
+    """
+
+    def __init__(
+        self, scanner: PacketScanner, side_streams: int, index: Callable[[], StreamIndex | None], first_frame: int = 0
+    ):
+        self._scanner = scanner
+        self._side_streams = side_streams
+        self._index = index
+        self._pending: deque[Packet] = deque()
+        self._group: GroupState | None = None
+        self._broken = False
+        self._ended = False
+        # Numbers of the frame that is due, and of the one that was due before a gap that nothing has confirmed yet.
+        self._due = self._due_before_gap = first_frame
+
+    def next(self) -> Packet | Damage | None:
+        """The next item, None after the last. Raises VersionError for a packet that must be understood and is not."""
+        if self._pending:
+            return self._pending.popleft()
+        source = self._scanner.source
+        while not self._ended:
+            offset = source.position
+            try:
+                raw = self._scanner.packet()
+            except BrokenPacket as broken:
+                return self._skip_broken(broken, offset)
+            if raw is None:
+                self._ended = True
+                return self._damage(offset, "the stream ends without an end packet")
+            self._scanner.skip(raw.size)
+            if raw.type >= syntax.FIRST_CRITICAL_TYPE:
+                raise VersionError(f"the stream needs packets of type {raw.type}, which this reader does not know")
+            try:
+                item = self._item(raw, offset)
+            except StreamError as error:
+                return self._damage(offset, str(error), raw.type)
+            if item is not None:
+                return item
+        return None
+
+    def _skip_broken(self, broken: BrokenPacket, offset: int) -> Damage:
+        if broken.size is not None and self._scanner.follows(broken.size):
+            self._scanner.skip(broken.size)
+            return self._damage(offset, str(broken), broken.type)
+        # Its length can't be trusted, and so neither can its type.
+        if not self._scanner.find(self._due_before_gap - 1, self._side_streams > 0):
+            self._ended = True
+        return self._damage(offset, str(broken))
+
+    def _damage(self, offset: int, reason: str, type_: int = 0) -> Damage:
+        breaks = type_ <= PacketType.FRAME_P
+        self._broken |= breaks
+        return Damage(offset, self._scanner.source.position - offset, reason, breaks)
+
+    def _item(self, raw: RawPacket, offset: int) -> Packet | Damage | None:
+        """The item for a packet with a right CRC; None for a frame of a broken group. Raises StreamError."""
+        if raw.flags & ~KNOWN_FLAGS.get(raw.type, 15):
+            raise StreamError(f"unknown flags {raw.flags} in a packet of type {raw.type}")
+        limits = self._scanner.limits
+        if raw.type in _FRAMES:
+            if self._broken:
+                return None
+            if self._group is None:
+                raise StreamError("a frame before the first group of pictures")
+            frame = self._group.read(raw.type == PacketType.FRAME_I, raw.flags, raw.body, limits)
+            self._due += 1
+            return Packet(offset, raw.size, raw.size - len(frame.payload), frame)
+        content = packets.read_content(raw.type, raw.flags, raw.body, limits)
+        packet = Packet(offset, raw.size, raw.size, content)
+        match content:
+            case GopStart():
+                return self._start_group(content, packet)
+            case SidePacket():
+                if content.stream >= self._side_streams:
+                    raise StreamError(f"a packet of side stream {content.stream}, which the header does not have")
+                return Packet(offset, raw.size, raw.size - len(content.data), content)
+            case StreamIndex() if not self._broken and content.frame_count != self._due:
+                if content.frame_count < self._due:
+                    raise StreamError(f"the index knows {content.frame_count} frames, {self._due} were read")
+                return self._after_gap(content.frame_count, packet)
+            case EndOfStream():
+                self._ended = True
+        return packet
+
+    def _start_group(self, gop: GopStart, packet: Packet) -> Packet | Damage:
+        first = gop.first_frame
+        if first < self._due_before_gap:
+            raise StreamError(f"a group that starts with frame {first} where frame {self._due} is due")
+        sure = first == self._due
+        if not sure:
+            index = self._index()
+            if index is not None and index.entries:
+                sure = any(entry.first_frame == first for entry in index.entries)
+                if not sure:
+                    raise StreamError(f"a group that starts with frame {first}, which the index does not know")
+            elif first - self._due_before_gap > self._scanner.limits.max_frame_gap:
+                raise StreamError(f"a group that starts with frame {first} where frame {self._due} is due")
+        missing = not self._broken and first > self._due
+        item = self._after_gap(first, packet) if missing else packet
+        self._due_before_gap = first if sure else min(self._due, first)
+        self._due = first
+        self._group, self._broken = GroupState(gop), False
+        return item
+
+    def _after_gap(self, first: int, packet: Packet) -> Damage:
+        self._pending.append(packet)
+        self._broken = True
+        return Damage(packet.offset, 0, f"{first - self._due} frames are missing", True)

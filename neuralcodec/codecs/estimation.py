@@ -1,0 +1,47 @@
+"""Motion estimation (encoder only): a classical dense optical flow, averaged to one vector for 8x8 luma samples.
+
+DESIGN D7 wants a learned estimator in the encoder and classical flow as its teacher. Estimation is the encoder's own business, decoders
+never see it; the classical flow serves until a learned one predicts better.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+
+import numpy as np
+
+CELL = 8
+MIN_SIZE = 48
+"""Below this many luma samples in either direction the flow's pyramid has no level; motion is then taken as none."""
+MAX_VECTOR = 256.0
+
+_local = threading.local()
+
+
+@functools.cache
+def _cv2():  # noqa: ANN202 - heavy import, done once and late
+    import cv2
+
+    return cv2
+
+
+def estimate_flow(current: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Backward flow: current (H, W) uint8 and reference (H, W) uint8, H and W multiples of 8 -> (H/8, W/8, 2) float32.
+
+    ``current[y, x]`` resembles ``reference[y + f[1], x + f[0]]``, in luma samples.
+    """
+    height, width = current.shape
+    if min(height, width) < MIN_SIZE:
+        return np.zeros((height // CELL, width // CELL, 2), np.float32)
+    flow = _estimator().calc(np.ascontiguousarray(current), np.ascontiguousarray(reference), None)
+    cells = flow.reshape(height // CELL, CELL, width // CELL, CELL, 2).mean((1, 3))
+    return np.clip(np.nan_to_num(cells), -MAX_VECTOR, MAX_VECTOR).astype(np.float32)
+
+
+def _estimator():  # noqa: ANN202
+    if not hasattr(_local, "dis"):
+        cv2 = _cv2()
+        cv2.setNumThreads(1)  # workers already share the cores, and one thread gives one result
+        _local.dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    return _local.dis

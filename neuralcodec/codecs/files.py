@@ -1,0 +1,134 @@
+"""Model files: safetensors with integer tensors for the exact path and half precision for the rest (DESIGN D6).
+
+For each exact convolution ``N.weight`` int8, ``N.bias`` int32, ``N.exponent`` int8; for each quality bias ``N.table`` int32; for each prior
+``P.hyper_scale`` int32 (sixteenths of an index). Metadata hold the architecture and its sizes, and the width table of each level.
+A stream names a model by :func:`identity`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
+from neuralcodec.codecs.prior import LatentPrior, exact_parts
+from neuralcodec.core.errors import ModelError, NcodecError
+from neuralcodec.entropy import TABLES_SHA256
+from neuralcodec.nn.selection import WidthSelection, apply_widths, units
+
+FORMAT = "1"
+_UNIT = 64.0
+"""hyper_scale parameters count indexes in quarters, files in sixteenths."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A frozen model ready for coding: ``widths[level - 1]`` is the width table of a level."""
+
+    name: str
+    model: Flagship
+    identity: bytes
+    widths: tuple[bytes, ...]
+    metadata: dict[str, str]
+
+    @property
+    def levels(self) -> int:
+        return len(self.widths)
+
+
+def export_tensors(model: Flagship) -> dict[str, Tensor]:
+    """All tensors of a model in the file's types. Freezes the model's exact layers (raises UsageError when a bound fails)."""
+    convs, biases = exact_parts(model)
+    out: dict[str, Tensor] = {}
+    for name, conv in convs.items():
+        conv.freeze()
+        w, b, k = conv.integer_parameters()
+        out |= {f"{name}.weight": w.to(torch.int8), f"{name}.bias": b.to(torch.int32), f"{name}.exponent": k.to(torch.int8)}
+    for name, (bias, conv) in biases.items():
+        bias.freeze(conv)
+        out[f"{name}.table"] = bias.integers(conv).to(torch.int32)
+    priors = {n: m for n, m in model.named_modules() if isinstance(m, LatentPrior)}
+    for name, prior in priors.items():
+        out[f"{name}.hyper_scale"] = prior.hyper_scale_integers().to(torch.int32)
+    selection = {n for n, m in model.named_modules() if isinstance(m, WidthSelection)}
+    for name, tensor in model.state_dict().items():
+        owner = name.rpartition(".")[0]
+        if owner in convs or owner in biases or owner in priors:
+            continue
+        out[name] = tensor.detach().to(torch.float32 if owner in selection else torch.float16)
+    return {n: t.contiguous().clone() for n, t in out.items()}
+
+
+def load_tensors(model: Flagship, tensors: dict[str, Tensor]) -> None:
+    """Fill and freeze a model. Raises ModelError when a tensor is missing or does not fit."""
+    convs, biases = exact_parts(model)
+    try:
+        with torch.no_grad():
+            for name, module in model.named_modules():
+                if isinstance(module, LatentPrior):
+                    module.hyper_scale.copy_(tensors[f"{name}.hyper_scale"].double() / _UNIT)
+            special = set(convs) | set(biases)
+            for name, parameter in model.named_parameters():
+                owner, _, last = name.rpartition(".")
+                if owner not in special and last != "hyper_scale":
+                    parameter.copy_(tensors[name])
+        for name, conv in convs.items():
+            conv.load_integers(tensors[f"{name}.weight"], tensors[f"{name}.bias"], tensors[f"{name}.exponent"])
+        for name, (bias, conv) in biases.items():
+            bias.load_integers(tensors[f"{name}.table"], conv)
+    except (KeyError, RuntimeError, NcodecError) as e:
+        raise ModelError(f"the model file does not fit its architecture: {e}") from e
+
+
+def identity(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """sha256 over canonical tensors, architecture with its sizes, and the entropy tables: 32 bytes.
+
+    Width tables are not part of it: they stand in each stream's header."""
+    h = hashlib.sha256()
+    for part in (metadata["architecture"], metadata["config"], TABLES_SHA256):
+        h.update(part.encode() + b"\0")
+    for name in sorted(tensors):
+        t = tensors[name]
+        h.update(f"{name} {str(t.dtype).removeprefix('torch.')} {list(t.shape)}\0".encode())
+        h.update(t.contiguous().view(torch.uint8).numpy().tobytes() if t.numel() else b"")
+    return h.digest()
+
+
+def save_model(path: Path, model: Flagship, widths: list[bytes], notes: dict[str, str] | None = None) -> bytes:
+    """Write a model file atomically; returns its identity."""
+    tensors = export_tensors(model)
+    for table in widths:
+        apply_widths(model, table)
+    metadata = {"format": FORMAT, "architecture": model.architecture, "config": json.dumps(model.config.to_dict(), sort_keys=True),
+                "widths": json.dumps([list(t) for t in widths])} | (notes or {})
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, part, metadata=metadata)
+    os.replace(part, path)
+    return identity(tensors, metadata)
+
+
+def load_model(path: Path) -> LoadedModel:
+    """Read a model file. Raises ModelError."""
+    try:
+        with safe_open(path, "pt") as f:
+            metadata = f.metadata() or {}
+            tensors = {n: f.get_tensor(n) for n in f.keys()}  # noqa: SIM118 - not a dict
+    except (OSError, SafetensorError) as e:
+        raise ModelError(f"{path.name}: not a readable model file ({e})") from e
+    if metadata.get("format") != FORMAT or metadata.get("architecture") != Flagship.architecture:
+        raise ModelError(f"{path.name}: made for another version of this program (architecture {metadata.get('architecture')!r})")
+    model = Flagship(FlagshipConfig.from_dict(json.loads(metadata["config"])))
+    load_tensors(model, tensors)
+    model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    widths = tuple(bytes(t) for t in json.loads(metadata["widths"]))
+    if not widths or any(len(t) != len(units(model)) for t in widths):
+        raise ModelError(f"{path.name}: its width tables do not fit")
+    return LoadedModel(path.stem, model, identity(tensors, metadata), widths, metadata)

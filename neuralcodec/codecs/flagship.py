@@ -1,0 +1,80 @@
+"""The flagship: cgSlimDecoder with SaEC (paper 000) on our own conditional codec (DESIGN D1 to D7).
+
+One model holds three parts: intra, motion and inter. This file owns their composition; coding to and from payloads is in coding.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from neuralcodec.codecs.inter import InterConfig, InterModel
+from neuralcodec.codecs.intra import IntraConfig, IntraModel
+from neuralcodec.codecs.motion import MotionConfig, MotionModel
+from neuralcodec.codecs.prior import MEAN_FRAC, latent_size
+from neuralcodec.nn.compensation import compensate
+from neuralcodec.nn.fixed import Fixed
+from neuralcodec.nn.layout import pack
+
+
+@dataclass(frozen=True)
+class FlagshipConfig:
+    """Sizes of all parts."""
+
+    intra: IntraConfig = field(default_factory=IntraConfig)
+    motion: MotionConfig = field(default_factory=MotionConfig)
+    inter: InterConfig = field(default_factory=InterConfig)
+
+    def to_dict(self) -> dict[str, dict[str, int]]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(d: dict[str, dict[str, int]]) -> FlagshipConfig:
+        return FlagshipConfig(IntraConfig(**d["intra"]), MotionConfig(**d["motion"]), InterConfig(**d["inter"]))
+
+
+@dataclass
+class Reference:
+    """What a P frame refers to: decoded planes y (B, 1, H, W), uv (B, 2, H/2, W/2) with samples 0..255, and exact latents of the previous
+    P frame (None after an intra frame)."""
+
+    y: Tensor
+    uv: Tensor
+    latent: Fixed | None = None
+    motion: Fixed | None = None
+
+    def detach(self) -> Reference:
+        return Reference(self.y.detach(), self.uv.detach(), self.latent, self.motion)
+
+
+class Flagship(nn.Module):
+    """Intra, motion and inter models; three complexity levels."""
+
+    architecture = "flagship-1"
+
+    def __init__(self, config: FlagshipConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or FlagshipConfig()
+        self.intra = IntraModel(self.config.intra)
+        self.motion = MotionModel(self.config.motion)
+        self.inter = InterModel(self.config.inter)
+
+    @property
+    def levels(self) -> int:
+        return self.config.inter.levels
+
+    def previous(self, reference: Reference) -> tuple[Fixed, Fixed]:
+        """The reference's contextual and motion latents; zeros after an intra frame."""
+        if reference.latent is not None and reference.motion is not None:
+            return reference.latent, reference.motion
+        b, _, height, width = reference.y.shape
+        h, w = latent_size(height, width)
+        zero = [torch.zeros(b, c, h, w, device=reference.y.device) for c in (self.config.inter.latent, self.config.motion.latent)]
+        return tuple(Fixed(z, MEAN_FRAC, 1) for z in zero)
+
+    def predict(self, m: Tensor, quality: Tensor, reference: Reference) -> tuple[Tensor, Tensor, Tensor]:
+        """Decoded motion latent -> packed prediction (B, 96, H/8, W/8), motion features, vectors."""
+        vectors, hidden = self.motion.synthesise(m, quality, pack(reference.y, reference.uv))
+        return pack(*compensate(reference.y, reference.uv, vectors)), hidden, vectors

@@ -1,0 +1,112 @@
+"""The flagship's contextual coding of a P frame on top of motion compensation (paper 000, section 3.5, host DCVC; DESIGN D2).
+
+DCVC compensates features; here the decoded planes are compensated at full resolution, then features are extracted from them::
+
+    reference planes --vectors--> prediction (B, 96, H/8, W/8)
+    prediction --feature extraction--> + motion features --context refinement--> context (B, C, H/8, W/8)
+    [current | prediction | context] --contextual encoder--> y (B, Cy, H/16, W/16)        encoder only
+    [y | context] --contextual decoder--> correction; picture = prediction + correction
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from neuralcodec.codecs.intra import AnalysisTransform, HyperEncoder
+from neuralcodec.codecs.prior import LatentPrior
+from neuralcodec.nn.layout import PACKED_CHANNELS
+from neuralcodec.nn.quality import QualityGain
+from neuralcodec.nn.slimmable import SlimmableBlock, SlimmableConv2d, SlimmableSubpixel
+
+
+@dataclass(frozen=True)
+class InterConfig:
+    """``channels`` of the trunk at 1/8, ``latent`` at 1/16, ``hyper`` at 1/64; ``motion_channels`` and ``motion_latent`` as in the motion model."""
+
+    channels: int = 96
+    latent: int = 96
+    hyper: int = 32
+    extraction_blocks: int = 2
+    refinement_blocks: int = 2
+    encoder_blocks: int = 3
+    decoder_blocks: int = 5
+    motion_channels: int = 48
+    motion_latent: int = 32
+    levels: int = 3
+
+
+class FeatureExtraction(nn.Module):
+    """Slimmed: compensated planes (B, 96, H/8, W/8) -> features (B, C, H/8, W/8)."""
+
+    def __init__(self, config: InterConfig) -> None:
+        super().__init__()
+        self.enter = SlimmableConv2d(PACKED_CHANNELS, config.channels, levels=config.levels)
+        self.trunk = nn.Sequential(*(SlimmableBlock(config.channels, levels=config.levels) for _ in range(config.extraction_blocks)))
+
+    def forward(self, prediction: Tensor) -> Tensor:
+        return self.trunk(self.enter(prediction))
+
+
+class ContextRefinement(nn.Module):
+    """Slimmed: features and the motion decoder's hidden features -> context (B, C, H/8, W/8)."""
+
+    def __init__(self, config: InterConfig) -> None:
+        super().__init__()
+        self.enter = SlimmableConv2d(config.channels + config.motion_channels, config.channels, levels=config.levels)
+        self.trunk = nn.Sequential(*(SlimmableBlock(config.channels, levels=config.levels) for _ in range(config.refinement_blocks)))
+
+    def forward(self, features: Tensor, motion: Tensor) -> Tensor:
+        return self.trunk(self.enter(torch.cat([features, motion], 1)))
+
+
+class ContextualDecoder(nn.Module):
+    """Slimmed: latent (B, Cy, H/16, W/16) and context (B, C, H/8, W/8) -> correction of the prediction (B, 96, H/8, W/8)."""
+
+    def __init__(self, config: InterConfig) -> None:
+        super().__init__()
+        c, levels = config.channels, config.levels
+        self.coarse = SlimmableBlock(config.latent, levels=levels)
+        self.up = SlimmableSubpixel(config.latent, c, levels=levels)
+        self.fuse = SlimmableConv2d(2 * c, c, levels=levels)
+        self.trunk = nn.Sequential(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
+        self.head = nn.Conv2d(c, PACKED_CHANNELS, 1)
+        with torch.no_grad():
+            self.head.weight.mul_(0.1)
+            self.head.bias.zero_()
+
+    def forward(self, y: Tensor, context: Tensor) -> Tensor:
+        x = self.fuse(torch.cat([self.up(self.coarse(y)), context], 1))  # (B, C, H/8, W/8)
+        return self.head(self.trunk(x))
+
+
+class InterModel(nn.Module):
+    """All networks of the contextual part of a P frame."""
+
+    def __init__(self, config: InterConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.extraction = FeatureExtraction(config)
+        self.refinement = ContextRefinement(config)
+        self.analysis = AnalysisTransform(2 * PACKED_CHANNELS + config.channels, config.channels, config.latent, config.encoder_blocks)
+        self.hyper_analysis = HyperEncoder(config.latent, config.hyper)
+        # What the paper's Table 1 calls the context encoder is the temporal part of this prior: exact and not slimmed (DESIGN D3).
+        self.prior = LatentPrior(config.latent, config.hyper, temporal=(config.latent, config.motion_latent))
+        self.gain = QualityGain(config.latent, 1.0, 5.0)
+        self.decoder = ContextualDecoder(config)
+
+    def context(self, prediction: Tensor, motion: Tensor) -> Tensor:
+        """Packed prediction (B, 96, H/8, W/8) and motion features -> context (B, C, H/8, W/8)."""
+        return self.refinement(self.extraction(prediction), motion)
+
+    def analyse(self, current: Tensor, prediction: Tensor, context: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """Latent in quantiser steps (B, Cy, h, w) and real hyper latent."""
+        y = self.gain.scale(self.analysis(torch.cat([current, prediction, context], 1)), quality)
+        return y, self.hyper_analysis(y)
+
+    def synthesise(self, y: Tensor, prediction: Tensor, context: Tensor, quality: Tensor) -> Tensor:
+        """Decoded latent -> packed picture (B, 96, H/8, W/8)."""
+        y = self.gain.unscale(y, quality).contiguous(memory_format=torch.channels_last)
+        return prediction + self.decoder(y, context)

@@ -1,0 +1,118 @@
+"""The flagship's motion coding: flow to latent to vectors, with refinement against the reference (paper 000, sections 3.1 and 3.5).
+
+Vectors point from the current picture into the reference, in luma samples, one for 8x8 luma samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from neuralcodec.codecs.intra import HyperEncoder
+from neuralcodec.codecs.prior import LatentPrior
+from neuralcodec.nn.layout import PACKED_CHANNELS
+from neuralcodec.nn.quality import QualityGain
+from neuralcodec.nn.slimmable import Block, SlimmableBlock, SlimmableConv2d, SlimmableSubpixel
+
+VECTOR_UNIT = 8.0
+"""Networks count vectors in units of this many luma samples, so that their values are of order one."""
+
+
+@dataclass(frozen=True)
+class MotionConfig:
+    """``channels`` of the trunk at 1/8, ``latent`` at 1/16, ``hyper`` at 1/64."""
+
+    channels: int = 48
+    latent: int = 32
+    hyper: int = 16
+    encoder_blocks: int = 2
+    decoder_blocks: int = 2
+    refinement_blocks: int = 2
+    levels: int = 3
+
+
+class MotionEncoder(nn.Module):
+    """Encoder only: flow (B, 2, H/8, W/8) and what it explains -> latent (B, latent, H/16, W/16)."""
+
+    def __init__(self, config: MotionConfig) -> None:
+        super().__init__()
+        c = config.channels
+        self.enter = nn.Conv2d(4, c, 3, padding=1)
+        self.trunk = nn.Sequential(*(Block(c) for _ in range(config.encoder_blocks)))
+        self.down = nn.Conv2d(4 * c, config.latent, 1)
+        self.last = Block(config.latent)
+
+    def forward(self, flow: Tensor, still: Tensor, moved: Tensor) -> Tensor:
+        """``still`` and ``moved`` (B, 1, H/8, W/8): mean absolute error of each cell without and with the flow, where a vector pays."""
+        x = torch.cat([flow / VECTOR_UNIT, still * 4, moved * 4], 1)
+        x = self.trunk(self.enter(x.contiguous(memory_format=torch.channels_last)))  # (B, channels, H/8, W/8)
+        return self.last(self.down(F.pixel_unshuffle(x, 2)))
+
+
+class MotionDecoder(nn.Module):
+    """Slimmed: latent (B, latent, H/16, W/16) -> vectors (B, 2, H/8, W/8) and hidden features (B, channels, H/8, W/8)."""
+
+    def __init__(self, config: MotionConfig) -> None:
+        super().__init__()
+        c, levels = config.channels, config.levels
+        self.coarse = SlimmableBlock(config.latent, levels=levels)
+        self.up = SlimmableSubpixel(config.latent, c, levels=levels)
+        self.trunk = nn.Sequential(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
+        self.head = nn.Conv2d(c, 2, 1)
+
+    def forward(self, m: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.trunk(self.up(self.coarse(m)))
+        return self.head(x) * VECTOR_UNIT, x
+
+
+class MotionRefinement(nn.Module):
+    """Slimmed: vectors corrected by what the reference shows (edges, borders): DCVC's refinement, without its U-shape.
+
+    (B, 2, H/8, W/8), hidden (B, channels, H/8, W/8), packed reference (B, 96, H/8, W/8) -> vectors (B, 2, H/8, W/8).
+    """
+
+    def __init__(self, config: MotionConfig) -> None:
+        super().__init__()
+        c, levels = config.channels, config.levels
+        self.enter = SlimmableConv2d(c + PACKED_CHANNELS, c, levels=levels)
+        self.trunk = nn.Sequential(*(SlimmableBlock(c, levels=levels) for _ in range(config.refinement_blocks)))
+        self.head = nn.Conv2d(c, 2, 1)
+        with torch.no_grad():
+            self.head.weight.mul_(0.1)
+            self.head.bias.zero_()
+
+    def forward(self, vectors: Tensor, hidden: Tensor, reference: Tensor) -> Tensor:
+        x = self.trunk(self.enter(torch.cat([hidden, reference], 1)))
+        return vectors + self.head(x) * VECTOR_UNIT
+
+
+class MotionModel(nn.Module):
+    """All networks of the motion of a P frame."""
+
+    def __init__(self, config: MotionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = MotionEncoder(config)
+        self.hyper_analysis = HyperEncoder(config.latent, config.hyper, 32)
+        self.prior = LatentPrior(config.latent, config.hyper, hidden=32, fused=64, temporal=(config.latent,))
+        self.gain = QualityGain(config.latent, 1.0, 3.0)
+        self.decoder = MotionDecoder(config)
+        self.refinement = MotionRefinement(config)
+
+    def analyse(self, flow: Tensor, still: Tensor, moved: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """Latent in quantiser steps (B, C, h, w) and real hyper latent (B, Cz, h/4, w/4)."""
+        m = self.gain.scale(self.encoder(flow, still, moved), quality)
+        return m, self.hyper_analysis(m)
+
+    def synthesise(self, m: Tensor, quality: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """Decoded latent and packed reference -> refined vectors (B, 2, H/8, W/8) and the decoder's hidden features."""
+        vectors, hidden = self.decoder(self.gain.unscale(m, quality).contiguous(memory_format=torch.channels_last))
+        return self.refinement(vectors, hidden, reference), hidden
+
+
+def cell_error(current: Tensor, prediction: Tensor) -> Tensor:
+    """Mean absolute luma error of each 8x8 cell of packed planes (B, 96, h, w) -> (B, 1, h, w)."""
+    return (current[:, :64] - prediction[:, :64]).abs().mean(1, keepdim=True)

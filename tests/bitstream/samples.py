@@ -1,0 +1,83 @@
+"""Streams that the tests of this room share. Payloads are random bytes: the container does not look into them."""
+
+from __future__ import annotations
+
+import io
+import random
+from fractions import Fraction
+
+from neuralcodec.bitstream import Arithmetic, Chapter, FramePacket, StreamHeader, StreamWriter
+from neuralcodec.core.types import ColourTags, SidePacket, SideStream, VideoProperties
+
+VIDEO = VideoProperties(
+    width=1919,
+    height=1079,
+    time_base=Fraction(1, 90000),
+    frame_rate=Fraction(30000, 1001),
+    sample_aspect_ratio=Fraction(64, 45),
+    rotation=270,
+    colour=ColourTags(1, 13, 1, False, 1),
+)
+AUDIO = SideStream(
+    "audio", "aac", Fraction(1, 48000), b"\x11\x90\x56\xe5\x00", 1, {"sample_rate": "48000"}, {"language": "deu"}
+)
+SUBTITLE = SideStream("subtitle", "subrip", Fraction(1, 1000), metadata={"title": "Größe", "": ""})
+HEADER = StreamHeader(
+    video=VIDEO,
+    model_id=bytes(range(32)),
+    model_name="flagship-test",
+    width_tables=(b"\x00\x01\x02\x03\x01", b"\x01\x01\x01\x01\x01", b"\x02\x02\x02\x02\x03"),
+    level=2,
+    arithmetic=Arithmetic.EXACT,
+    gop_size=8,
+    quality=100,
+    side_streams=(AUDIO, SUBTITLE),
+    metadata={"title": "a clip"},
+    chapters=(Chapter(0, 1000, Fraction(1, 1000), {"title": "start"}), Chapter(-5, 1 << 40, Fraction(1, 7))),
+    encoder="ncodec 0.1.0",
+)
+STEP = 3003
+
+
+def make_stream(
+    groups: int = 4, frames: int = 8, size: int = 300, seed: int = 0, header: StreamHeader = HEADER, finish: bool = True
+) -> tuple[bytes, list[list[FramePacket]], list[SidePacket]]:
+    """A stream's bytes, its frame packets by group as a reader must return them, and its side packets.
+
+    Most frames are ordinary; some of each group have an odd time, quality, references or order.
+    """
+    rng = random.Random(seed)
+    file = io.BytesIO()
+    writer = StreamWriter(file, header)
+    written: list[list[FramePacket]] = []
+    side: list[SidePacket] = []
+    for group in range(groups):
+        start = group * frames * STEP
+        writer.start_gop(start, frame_step=STEP)
+        written.append([])
+        for i in range(frames):
+            frame = FramePacket(
+                intra=i == 0,
+                pts=start + i * STEP + (7 if i % 5 == 4 else 0),
+                payload=rng.randbytes(rng.randint(0, size)),
+                modes=(0, 3 * 64 + 20) if i else (64 + i,),
+                duration=STEP if i % 5 != 4 else 0,
+                quality=120 if i == 3 else 100,
+                references=(2, 1) if i == 2 else (1,) if i else (),
+                display_order=i + 1 if i == 6 else i,
+                decode_order=i,
+            )
+            writer.write_frame(frame)
+            written[-1].append(frame)
+            if header.side_streams:
+                number = len(side)
+                side.append(SidePacket(0, rng.randbytes(40), 1024 * number - 1024, 1024 * number - 1024, 1024))
+                if i == 1:
+                    side.append(SidePacket(1, b"hello", start // 90, None, 0, False))
+                if i == 2:
+                    side.append(SidePacket(1, b"", None, -5 if group else None))
+                for packet in side[number:]:
+                    writer.write_side(packet)
+    if finish:
+        writer.finish()
+    return file.getvalue(), written, side
