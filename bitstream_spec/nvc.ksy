@@ -340,7 +340,7 @@ types:
         type: uvar
       - id: duration
         type: uvar
-      - id: header_copy
+      - id: header_distance
         type: uvar
       - id: num_entries
         type: uvar
@@ -360,5 +360,5 @@ types:
     seq:
       - id: marker
         contents: [0x9c, 0x17, 0xe6, 0xda, 0x83, 0x5f, 0xb2, 0x2e]
-      - id: index_offset
+      - id: index_distance
         type: u8

@@ -123,7 +123,7 @@ class Nvc(KaitaiStruct):
             self.marker = self._io.read_bytes(8)
             if not self.marker == b"\x9C\x17\xE6\xDA\x83\x5F\xB2\x2E":
                 raise kaitaistruct.ValidationNotEqualError(b"\x9C\x17\xE6\xDA\x83\x5F\xB2\x2E", self.marker, self._io, u"/types/end/seq/0")
-            self.index_offset = self._io.read_u8le()
+            self.index_distance = self._io.read_u8le()
 
 
         def _fetch_instances(self):
@@ -322,7 +322,7 @@ class Nvc(KaitaiStruct):
         def _read(self):
             self.frame_count = Nvc.Uvar(self._io, self, self._root)
             self.duration = Nvc.Uvar(self._io, self, self._root)
-            self.header_copy = Nvc.Uvar(self._io, self, self._root)
+            self.header_distance = Nvc.Uvar(self._io, self, self._root)
             self.num_entries = Nvc.Uvar(self._io, self, self._root)
             self.entries = []
             for i in range(self.num_entries.value):
@@ -334,7 +334,7 @@ class Nvc(KaitaiStruct):
             pass
             self.frame_count._fetch_instances()
             self.duration._fetch_instances()
-            self.header_copy._fetch_instances()
+            self.header_distance._fetch_instances()
             self.num_entries._fetch_instances()
             for i in range(len(self.entries)):
                 pass

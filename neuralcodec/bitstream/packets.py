@@ -59,11 +59,12 @@ class IndexEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class StreamIndex:
-    """All groups of a stream. ``duration`` is in the video's time base; ``header_copy`` is a byte offset or 0."""
+    """All groups of a stream. ``duration`` is in the video's time base. ``header_distance`` is how many bytes
+    before the index the header's copy stands, 0 without one."""
 
     frame_count: int
     duration: int
-    header_copy: int
+    header_distance: int
     entries: tuple[IndexEntry, ...]
 
     def gop_of_frame(self, frame: int) -> int:
@@ -83,9 +84,9 @@ class HeaderCopy:
 
 @dataclass(frozen=True)
 class EndOfStream:
-    """The last packet. ``index_offset`` is 0 when there is no index."""
+    """The last packet. ``index_distance`` is how many bytes before it the index stands, 0 without one."""
 
-    index_offset: int
+    index_distance: int
 
 
 @dataclass(frozen=True)
@@ -223,9 +224,9 @@ def write_index(index: StreamIndex) -> bytes:
     return frame_packet(PacketType.INDEX << 4, syntax.INDEX.write({**vars(index), "entries": entries}))
 
 
-def write_end(index_offset: int) -> bytes:
+def write_end(index_distance: int) -> bytes:
     """The end packet, ``syntax.END_SIZE`` bytes."""
-    return frame_packet(PacketType.END << 4, syntax.END.write({"index_offset": index_offset}))
+    return frame_packet(PacketType.END << 4, syntax.END.write({"index_distance": index_distance}))
 
 
 def read_content(type_: int, flags: int, body: bytes, limits: Limits) -> Content:
@@ -251,8 +252,8 @@ def read_content(type_: int, flags: int, body: bytes, limits: Limits) -> Content
             for offset, frames, pts in values["entries"]:
                 entry = IndexEntry(entry.offset + offset, entry.first_frame + frames, entry.pts + pts)
                 entries.append(entry)
-            return StreamIndex(values["frame_count"], values["duration"], values["header_copy"], tuple(entries))
+            return StreamIndex(values["frame_count"], values["duration"], values["header_distance"], tuple(entries))
         case PacketType.END:
-            return EndOfStream(values["index_offset"])
+            return EndOfStream(values["index_distance"])
         case _:
             return HeaderCopy(values["header"])

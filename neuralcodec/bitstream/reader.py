@@ -43,6 +43,7 @@ class StreamReader:
         self._source = Source(file)
         self._index: StreamIndex | None = None
         self._index_sought = False
+        self._index_offset = 0
         self._scanned: StreamIndex | None = None
         self.header, self.header_size = self._read_header()
         self._report_header = self.header_damage is not None
@@ -63,10 +64,11 @@ class StreamReader:
         if size is None or self._index_sought:
             return self._index
         self._index_sought = True
-        end = self._content_at(size - syntax.END_SIZE, PacketType.END) if size >= syntax.END_SIZE else None
-        if isinstance(end, EndOfStream) and 0 < end.index_offset < size:
-            index = self._content_at(end.index_offset, PacketType.INDEX)
-            if isinstance(index, StreamIndex) and _plausible(index, end.index_offset):
+        end = self._content_at(size - syntax.END_SIZE, PacketType.END)
+        if isinstance(end, EndOfStream) and end.index_distance:
+            self._index_offset = size - syntax.END_SIZE - end.index_distance
+            index = self._content_at(self._index_offset, PacketType.INDEX)
+            if isinstance(index, StreamIndex) and _plausible(index, self._index_offset):
                 self._index = index
         return self._index
 
@@ -117,6 +119,8 @@ class StreamReader:
 
     def _content_at(self, offset: int, type_: PacketType) -> Content | None:
         before = self._source.position
+        if offset < 0:
+            return None
         try:
             self._source.seek(offset)
             raw = PacketScanner(self._source, self.limits).packet()
@@ -133,25 +137,37 @@ class StreamReader:
         try:
             size = header_size(source.peek(FIXED_SIZE), self.limits)
             header = read_header(source.peek(size), self.limits)
+            source.skip(size)
         except VersionError:
             raise
         except StreamError as error:
             index = None if self.strict else self.index()
-            copy = self._content_at(index.header_copy, PacketType.HEADER_COPY) if index and index.header_copy else None
+            if index is None or not index.header_distance:
+                raise
+            copy = self._content_at(self._index_offset - index.header_distance, PacketType.HEADER_COPY)
             if not isinstance(copy, HeaderCopy):
                 raise
-            header, size = read_header(copy.header, self.limits), len(copy.header)
-            source.peek(size)
+            header = read_header(copy.header, self.limits)
+            size = self._first_packet(len(copy.header), bool(header.side_streams))
             self.header_damage = Damage(0, size, f"{error}; its copy was used", False)
-        source.skip(size)
         return header, size
+
+    def _first_packet(self, expected: int, side_packets: bool) -> int:
+        """Goes to the first packet behind a damaged header, which may have lost or won bytes; returns its offset."""
+        source = self._source
+        source.seek(expected)
+        scanner = PacketScanner(source, self.limits)
+        if not scanner.follows(0):
+            source.seek(0)
+            scanner.find(-1, side_packets)
+        return source.position
 
 
 def _plausible(index: StreamIndex, end: int) -> bool:
     entries = index.entries
     ordered = all(a.offset < b.offset and a.first_frame < b.first_frame for a, b in pairwise(entries))
     inside = not entries or (entries[-1].offset < end and entries[-1].first_frame < index.frame_count)
-    return ordered and inside and index.header_copy < end
+    return ordered and inside
 
 
 def _index_of(walk: PacketWalk) -> StreamIndex:

@@ -241,7 +241,7 @@ INDEX = Layout(
     "index",
     Field("frame_count", Uvar(0, (1 << 48) - 1), "frames of the whole stream"),
     Field("duration", Uvar(0, (1 << 62) - 1), "latest end less earliest presentation time, in the video's time base"),
-    Field("header_copy", Uvar(), "offset of the header copy packet; 0 none"),
+    Field("header_distance", Uvar(), "offset of this packet less that of the header copy packet; 0 no copy"),
     Field(
         "entries",
         Sequence(INDEX_ENTRY, 1 << 28, "max_index_entries", lambda entry: tuple(entry.values())),
@@ -252,7 +252,7 @@ INDEX = Layout(
 END = Layout(
     "end",
     Field("marker", Const(END_MARKER), "by which the end packet is known from the end of the file"),
-    Field("index_offset", Uint(8, 0, (1 << 63) - 1), "offset of the index packet; 0 none"),
+    Field("index_distance", Uint(8, 0, (1 << 63) - 1), "offset of this packet less that of the index packet; 0 no index"),
 )
 
 HEADER_COPY = Layout("header_copy", Field("header", Rest(), "the stream header, signature to CRC"))

@@ -57,8 +57,11 @@ class PacketWalk:
         self._group: GroupState | None = None
         self._broken = False
         self._ended = False
-        # Numbers of the frame that is due, and of the one that was due before a gap that nothing has confirmed yet.
-        self._due = self._due_before_gap = first_frame
+        # Offsets of the packet or damage now looked at, and of the one before: there an end packet's index must stand.
+        self._offset = self._offset_before = -1
+        # Number of the frame that is due; and, after a gap that nothing has confirmed yet, of the one due before the gap.
+        self._due = first_frame
+        self._due_before_gap: int | None = None
 
     def next(self) -> Packet | Damage | None:
         """The next item, None after the last. Raises VersionError for a packet that must be understood and is not."""
@@ -66,7 +69,8 @@ class PacketWalk:
             return self._pending.popleft()
         source = self._scanner.source
         while not self._ended:
-            offset = source.position
+            self._offset_before, self._offset = self._offset, source.position
+            offset = self._offset
             try:
                 raw = self._scanner.packet()
             except BrokenPacket as broken:
@@ -90,7 +94,7 @@ class PacketWalk:
             self._scanner.skip(broken.size)
             return self._damage(offset, str(broken), broken.type)
         # Its length can't be trusted, and so neither can its type.
-        if not self._scanner.find(self._due_before_gap - 1, self._side_streams > 0):
+        if not self._scanner.find(self._lowest() - 1, self._side_streams > 0):
             self._ended = True
         return self._damage(offset, str(broken))
 
@@ -126,25 +130,29 @@ class PacketWalk:
                     raise StreamError(f"the index knows {content.frame_count} frames, {self._due} were read")
                 return self._after_gap(content.frame_count, packet)
             case EndOfStream():
+                if content.index_distance and offset - content.index_distance != self._offset_before:
+                    raise StreamError("an end packet out of its place")
                 self._ended = True
         return packet
 
+    def _lowest(self) -> int:
+        """The lowest number that the next group can start with."""
+        return self._due if self._due_before_gap is None else self._due_before_gap
+
     def _start_group(self, gop: GopStart, packet: Packet) -> Packet | Damage:
-        first = gop.first_frame
-        if first < self._due_before_gap:
+        first, lowest = gop.first_frame, self._lowest()
+        if first < lowest:
             raise StreamError(f"a group that starts with frame {first} where frame {self._due} is due")
-        sure = first == self._due
-        if not sure:
+        if first != self._due:
             index = self._index()
             if index is not None and index.entries:
-                sure = any(entry.first_frame == first for entry in index.entries)
-                if not sure:
+                if all(entry.first_frame != first for entry in index.entries):
                     raise StreamError(f"a group that starts with frame {first}, which the index does not know")
-            elif first - self._due_before_gap > self._scanner.limits.max_frame_gap:
+            elif first - lowest > self._scanner.limits.max_frame_gap:
                 raise StreamError(f"a group that starts with frame {first} where frame {self._due} is due")
-        missing = not self._broken and first > self._due
-        item = self._after_gap(first, packet) if missing else packet
-        self._due_before_gap = first if sure else min(self._due, first)
+        item = self._after_gap(first, packet) if first > self._due and not self._broken else packet
+        # A wrong number must not make all groups after it look wrong: the next one may still go back behind the gap.
+        self._due_before_gap = lowest if first > self._due else None
         self._due = first
         self._group, self._broken = GroupState(gop), False
         return item

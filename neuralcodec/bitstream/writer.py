@@ -89,15 +89,14 @@ class StreamWriter:
         if self._group and not self._group.frames:
             raise StreamError("a group of pictures without a frame")
         self._finished = True
-        copy_offset = 0
+        copy_offset = self.position
         if len(self._header_bytes) <= HEADER_COPY_MAX:
-            copy_offset = self.position
             values = vars(HeaderCopy(self._header_bytes))
             self._put(packets.frame_packet(syntax.PacketType.HEADER_COPY << 4, syntax.HEADER_COPY.write(values)))
         duration = self._last_end - self._first_pts if self._first_pts is not None else 0
         index_offset = self.position
-        self._put(packets.write_index(StreamIndex(self.frames, duration, copy_offset, tuple(self._entries))))
-        self._put(packets.write_end(index_offset))
+        self._put(packets.write_index(StreamIndex(self.frames, duration, index_offset - copy_offset, tuple(self._entries))))
+        self._put(packets.write_end(self.position - index_offset))
 
     def _open(self) -> None:
         if self._finished:

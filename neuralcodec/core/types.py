@@ -64,7 +64,8 @@ class SideStream:
 
     ``kind`` is FFmpeg's media type ("audio", "subtitle", "data", "attachment"). ``codec`` is FFmpeg's codec name.
     ``parameters`` holds what a muxer needs beyond ``extradata``, as strings (sample_rate, layout, format, frame_size,
-    profile, codec_tag, bit_rate, ...). ``disposition`` is FFmpeg's bit field.
+    channels, profile, codec_tag, bit_rate, initial_padding: the samples that a decoder throws away first, ...).
+    ``disposition`` is FFmpeg's bit field. An attachment has no packets: ``extradata`` is its payload.
     """
 
     kind: str

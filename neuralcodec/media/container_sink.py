@@ -75,7 +75,9 @@ class ContainerSink(Sink):
             self._sides = self._add_sides(side_streams)
         except (FFmpegError, ValueError, OSError) as error:
             self.abort()
-            raise OutputError(f"{file.target}: {self._codec} in {container_format} cannot be written ({_why(error)})") from error
+            raise OutputError(
+                f"{file.target}: {self._codec} in {container_format} cannot be written ({_why(error)})"
+            ) from error
         except BaseException:
             self.abort()
             raise
@@ -140,7 +142,11 @@ class ContainerSink(Sink):
         context = stream.codec_context
         context.pix_fmt = self._pix_fmt
         context.sample_aspect_ratio = properties.sample_aspect_ratio
-        context.color_primaries, context.color_trc, context.colorspace = colour.primaries, colour.transfer, colour.matrix
+        context.color_primaries, context.color_trc, context.colorspace = (
+            colour.primaries,
+            colour.transfer,
+            colour.matrix,
+        )
         context.color_range = {None: 0, False: 1, True: 2}[colour.full_range]
         context.flags |= int(Flags.frame_duration)
         if colour.chroma_location in _CHROMA_LOCATIONS:
@@ -228,7 +234,9 @@ class ContainerSink(Sink):
             raise
         except (FFmpegError, ValueError) as error:
             self._broken.add(side.stream)
-            self._note(f"{stream.type} stream {side.stream} stops early: {self._format} refuses a packet ({_why(error)})")
+            self._note(
+                f"{stream.type} stream {side.stream} stops early: {self._format} refuses a packet ({_why(error)})"
+            )
 
     def close(self) -> None:
         """Finish encoding, write the index, give the file its name. Raises OutputError, also when it has no frame."""
@@ -242,7 +250,9 @@ class ContainerSink(Sink):
             self._container.close()
         except (FFmpegError, OSError, ValueError) as error:
             self.abort()
-            raise error if isinstance(error, OutputError) else OutputError(f"{self._file.target}: {_why(error)}") from error
+            raise (
+                error if isinstance(error, OutputError) else OutputError(f"{self._file.target}: {_why(error)}")
+            ) from error
         self._container = None
         self._file.commit()
 

@@ -15,6 +15,7 @@ from av.error import FFmpegError
 
 from neuralcodec.core.errors import InputError
 from neuralcodec.core.types import SidePacket, VideoProperties
+from neuralcodec.media.clock import Clock
 from neuralcodec.media.pixels import Planes, ToYuv420
 from neuralcodec.media.sides import describe, keep_tags, side_packet, skipped_samples
 from neuralcodec.media.source import Picture, Source
@@ -59,7 +60,9 @@ class ContainerSource(Source):
             self._container = av.open(file, format=container_format, options=options)
         except _READ_ERRORS as error:
             if isinstance(file, str) and container_format is None and _is_mp4(name):
-                raise InputError(f"{name}: cut off or damaged (an MP4 file without its index, the moov atom)") from error
+                raise InputError(
+                    f"{name}: cut off or damaged (an MP4 file without its index, the moov atom)"
+                ) from error
             raise InputError(f"{name}: no media file that can be read ({_reason(error)})") from error
         try:
             self._open_streams(audio)
@@ -184,7 +187,7 @@ class ContainerSource(Source):
         video = self._video
         rate = video.average_rate or video.guessed_rate or Fraction(25)
         self._time_base = video.time_base or 1 / rate
-        clock = _Clock(max(round(1 / (rate * self._time_base)), 1), self._note)
+        clock = Clock(max(round(1 / (rate * self._time_base)), 1), self._note)
         self._damaged = count = 0
         for packet in self._demux():
             if packet.pts is not None and packet.time_base:
@@ -258,34 +261,13 @@ class ContainerSource(Source):
         elif self._complete and self._container.duration:
             end = Fraction(self._container.duration + (self._container.start_time or 0), av.time_base)
             if self._end < end - _MISSING:
-                self._note(f"the source ends early: it announces {float(end):.2f} s, but stops at {float(self._end):.2f} s")
+                self._note(
+                    f"the source ends early: it announces {float(end):.2f} s, but stops at {float(self._end):.2f} s"
+                )
 
     def close(self) -> None:
         """Release the file. Safe to call twice."""
         self._container.close()
-
-
-class _Clock:
-    """Time stamps that exist and rise, changed only where the source's are missing or wrong."""
-
-    def __init__(self, step: int, note) -> None:
-        self._step, self._note = step, note
-        self._next: int | None = None
-        self._last: int | None = None
-
-    def stamp(self, picture: av.VideoFrame) -> tuple[int, int]:
-        """pts and duration (0: unknown) of the next picture in presentation order."""
-        duration = picture.duration or 0
-        pts = picture.pts
-        if pts is None:
-            pts = self._next if self._next is not None else 0
-            if self._last is not None:  # a single picture needs no time
-                self._note("the source lacks time stamps: they follow from its frame rate")
-        if self._last is not None and pts <= self._last:
-            self._note("time stamps that do not rise were moved up")
-            pts = self._last + 1
-        self._last, self._next = pts, pts + (duration or self._step)
-        return pts, duration
 
 
 def _reason(error: BaseException) -> str:
@@ -296,7 +278,17 @@ def _reason(error: BaseException) -> str:
 
 
 def _looks_like_picture(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
+    return os.path.splitext(name)[1].lower() in (
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".webp",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+    )
 
 
 def _is_mp4(name: str) -> bool:

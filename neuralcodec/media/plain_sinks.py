@@ -28,7 +28,9 @@ class _PlaneSink(Sink):
         self._cadence = Cadence(properties)
         self._rate = nominal_rate(properties)
         if properties.rotation:
-            self._note(f"{self._kind} has no rotation tag: frames are written as coded, {properties.rotation} degrees off")
+            self._note(
+                f"{self._kind} has no rotation tag: frames are written as coded, {properties.rotation} degrees off"
+            )
 
     def _write(self, frame: Frame) -> None:
         if not self._cadence.regular(frame.pts):
@@ -112,7 +114,9 @@ class PngSink(Sink):
         index = len(self._written)
         if index == 1 and "%" not in self._name:
             raise OutputError(f"{self._name} holds one picture: name a pattern such as frame_%04d.png for a video")
-        rgb = np.ascontiguousarray(np.rot90(rgb_of(frame.planes, self.properties.colour), -self.properties.rotation // 90))
+        rgb = np.ascontiguousarray(
+            np.rot90(rgb_of(frame.planes, self.properties.colour), -self.properties.rotation // 90)
+        )
         file = PendingFile(self._path(index), self._overwrite)
         try:
             with file.open() as stream:
@@ -149,5 +153,3 @@ def png_bytes(rgb: np.ndarray, aspect: Fraction = Fraction(1)) -> bytes:
     picture = av.VideoFrame.from_ndarray(rgb, "rgb24")
     picture.pts = 0
     return b"".join(bytes(packet) for packet in [*context.encode(picture), *context.encode(None)])
-
-

@@ -161,7 +161,14 @@ def open_sink(
     sides = list(side_streams)
     if name != "-" and suffix in CONTAINERS:
         return container_sink.ContainerSink(
-            PendingFile(name, overwrite), CONTAINERS[suffix], properties, sides, metadata or {}, chapters, vcodec, lossless
+            PendingFile(name, overwrite),
+            CONTAINERS[suffix],
+            properties,
+            sides,
+            metadata or {},
+            chapters,
+            vcodec,
+            lossless,
         )
     if vcodec is not None:
         raise UsageError(f"a video encoder ({vcodec}) has no use for {name}: its frames are stored as they are")

@@ -90,6 +90,8 @@ class ExactConv2d(ExactModule):
             raise UsageError(f"unknown accumulator {accumulator!r}")
         if accumulator == "bfloat16" and limit_in > 256:
             raise UsageError("a bfloat16 accumulator needs inputs that bfloat16 holds exactly (up to 256)")
+        if limit_out >= ACCUMULATOR_LIMIT // 2:
+            raise UsageError("outputs must leave the carrier one bit for rounding")
         self.cin, self.cout, self.kernel, self.groups = cin, cout, kernel, groups
         self.frac_in, self.limit_in, self.frac_out, self.limit_out = frac_in, limit_in, frac_out, limit_out
         self.relu, self.accumulator = relu, accumulator

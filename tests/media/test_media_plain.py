@@ -56,7 +56,9 @@ def test_y4m_written_by_ffmpeg_is_read(media, tmp_path):
     path = media.video(tmp_path / "in.y4m", made, codec="wrapped_avframe", container="yuv4mpegpipe")
     source, frames, _ = media.read(path)
     assert source.properties.frame_rate == 25 and len(frames) == 3
-    assert all(np.array_equal(a, b) for p, f in zip(made, frames, strict=True) for a, b in zip(p, f.planes, strict=True))
+    assert all(
+        np.array_equal(a, b) for p, f in zip(made, frames, strict=True) for a, b in zip(p, f.planes, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,11 @@ def test_reader_that_goes_away_is_a_broken_pipe(media, tmp_path):
         "except BrokenPipeError:\n"
         "    import os; os.dup2(os.open(os.devnull, os.O_WRONLY), 1); sys.exit(42)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)})
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    )
     process.stdout.read(1000)
     process.stdout.close()
     assert process.wait(timeout=20) == 42

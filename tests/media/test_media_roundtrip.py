@@ -91,7 +91,9 @@ def test_container_round_trip(case, extension, media, tmp_path):
 def test_made_samples_come_back_exactly(media, tmp_path):
     made = _some(media, 64, 48)
     _, frames, _ = media.read(media.video(tmp_path / "in.mp4", made))
-    assert all(np.array_equal(a, b) for p, f in zip(made, frames, strict=True) for a, b in zip(p, f.planes, strict=True))
+    assert all(
+        np.array_equal(a, b) for p, f in zip(made, frames, strict=True) for a, b in zip(p, f.planes, strict=True)
+    )
 
 
 def test_vfr_time_stamps_and_duration(media, tmp_path):

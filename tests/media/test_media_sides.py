@@ -118,8 +118,13 @@ def _with_subtitles(media, path):
         output.add_attachment("font.ttf", "font/ttf", b"\0\1\2 not really a font")
         extra.stream = stream
 
-    media.video(path, [media.planes(64, 48, seed) for seed in range(12)], codec="ffv1", container="matroska",
-                extra=lambda output: (extra(output), _subtitle_packets(output, extra.stream, lines)))
+    media.video(
+        path,
+        [media.planes(64, 48, seed) for seed in range(12)],
+        codec="ffv1",
+        container="matroska",
+        extra=lambda output: (extra(output), _subtitle_packets(output, extra.stream, lines)),
+    )
     return path, [text for _, _, text in lines]
 
 

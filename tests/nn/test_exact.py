@@ -1,9 +1,12 @@
 """Exact layers: all executions, threads and memory layouts against the definition, on random and limit values (DESIGN D1)."""
 
+import functools
+import itertools
+
 import numpy as np
 import pytest
 import torch
-from random_prior import STYLES, integers_of, limit_parameters, random_inputs, random_prior
+from random_prior import STYLES, integers_of, limit_parameters, random_inputs
 from torch import nn
 
 from neuralcodec.codecs.prior import LatentPrior, exact_parts
@@ -11,17 +14,17 @@ from neuralcodec.core.errors import UsageError
 from neuralcodec.nn.exact import ACCUMULATOR_LIMIT, ExactConv2d, ExactModule, ExactSequential, round_to_significant
 from neuralcodec.nn.fixed import Fixed, concatenate
 
-HIDDEN = dict(frac_in=6, limit_in=1023, frac_out=6, limit_out=1023)
+HIDDEN = {"frac_in": 6, "limit_in": 1023, "frac_out": 6, "limit_out": 1023}
+BYTES = {"frac_in": 0, "limit_in": 255, "frac_out": 0, "limit_out": 255, "accumulator": "bfloat16"}
 LAYERS = {
-    "pointwise": dict(cin=24, cout=20, **HIDDEN),
-    "from_symbols": dict(cin=16, cout=24, frac_in=0, limit_in=127, frac_out=6, limit_out=1023),
-    "from_context": dict(cin=24, cout=16, frac_in=2, limit_in=127, frac_out=6, limit_out=1023),
-    "depthwise": dict(cin=24, cout=24, kernel=3, groups=24, **HIDDEN),
-    "dense_3x3": dict(cin=16, cout=16, kernel=3, **HIDDEN),
-    "mean_head": dict(cin=24, cout=12, frac_in=6, limit_in=1023, frac_out=4, limit_out=2047, relu=False),
-    "bfloat16_pointwise": dict(cin=24, cout=20, frac_in=0, limit_in=255, frac_out=0, limit_out=255, accumulator="bfloat16"),
-    "bfloat16_depthwise": dict(cin=24, cout=24, kernel=3, groups=24, frac_in=0, limit_in=255, frac_out=0, limit_out=255,
-                               relu=False, accumulator="bfloat16"),
+    "pointwise": {"cin": 24, "cout": 20} | HIDDEN,
+    "from_symbols": {"cin": 16, "cout": 24} | HIDDEN | {"frac_in": 0, "limit_in": 127},
+    "from_context": {"cin": 24, "cout": 16} | HIDDEN | {"frac_in": 2, "limit_in": 127},
+    "depthwise": {"cin": 24, "cout": 24, "kernel": 3, "groups": 24} | HIDDEN,
+    "dense_3x3": {"cin": 16, "cout": 16, "kernel": 3} | HIDDEN,
+    "mean_head": {"cin": 24, "cout": 12} | HIDDEN | {"frac_out": 4, "limit_out": 2047, "relu": False},
+    "bfloat16_pointwise": {"cin": 24, "cout": 20} | BYTES,
+    "bfloat16_depthwise": {"cin": 24, "cout": 24, "kernel": 3, "groups": 24, "relu": False} | BYTES,
 }
 
 
@@ -90,29 +93,54 @@ def test_int64_execution_is_the_definition(name, style):
     assert len(y.unique()) > 2  # not everything clipped
 
 
+@functools.cache
+def int64_case(name, style, bias, size):
+    layer = make_layer(name, style, bias=bias)
+    x = make_input(layer, size=size)
+    return layer, x, layer(x, execution="int64").integers
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("name", LAYERS)
 def test_executions_agree(name, style, memory_format, threads):
-    for size in ((5, 7), (1, 1), (16, 33)):
-        for bias in (True, False):
-            layer = make_layer(name, style, bias=bias)
-            x = make_input(layer, size=size)
-            x = Fixed(x.values.contiguous(memory_format=memory_format), x.frac, x.limit)
-            expected = layer(x, execution="int64")
-            executions = ["float32", "float64"]
-            if layer.accumulator == "bfloat16" and not bias:
-                executions.append("bfloat16")
-            for execution in executions:
-                y = layer(x, execution=execution)
-                assert torch.equal(y.integers, expected.integers), execution
-                assert torch.equal(y.values.double() * 2.0**y.frac, y.integers.double())  # integers, not merely near
+    for bias, size in itertools.product((True, False), ((5, 7), (12, 19))):
+        layer, x, expected = int64_case(name, style, bias, size)
+        x = Fixed(x.values.contiguous(memory_format=memory_format), x.frac, x.limit)
+        executions = ["float32", "float64"]
+        if layer.accumulator == "bfloat16" and not bias:
+            executions.append("bfloat16")
+        for execution in executions:
+            y = layer(x, execution=execution)
+            assert torch.equal(y.integers, expected), execution
+            assert torch.equal(y.values.double() * 2.0**y.frac, expected.double())  # integers, not merely near
 
 
-def test_regression_nnpack_is_never_used():
-    """Without oneDNN, PyTorch gives batches of 16 to NNPACK, whose Winograd kernels are off by whole units."""
-    layer = make_layer("dense_3x3", "random")
-    x = make_input(layer, size=(12, 12))
+def bare_sum(kernel, groups):
+    """A layer whose output is its accumulator, so that an error of one unit shows."""
+    layer = ExactConv2d(32, 32, kernel, groups=groups, frac_in=0, limit_in=1023, frac_out=0, limit_out=(1 << 23) - 1,
+                        relu=False).eval()
+    w = torch.randint(-25, 26, layer.weight.shape, generator=torch.Generator().manual_seed(2))
+    layer.load_integers(w, torch.zeros(32), torch.zeros(32))
+    return layer
+
+
+@pytest.mark.parametrize(("kernel", "groups"), [(1, 1), (3, 32), (3, 1)])
+def test_sums_are_exact_to_the_unit(kernel, groups, threads):
+    layer = bare_sum(kernel, groups)
+    x = make_input(layer, size=(9, 14))
+    expected = layer(x, execution="int64").integers
+    assert expected.abs().max() > 1 << 16
+    for execution in ("float32", "float64"):
+        assert torch.equal(layer(x, execution=execution).integers, expected)
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+@pytest.mark.parametrize(("kernel", "groups"), [(1, 1), (3, 32), (3, 1)])
+def test_regression_nnpack_is_never_used(kernel, groups):
+    """Without oneDNN, PyTorch gives batches of 16 to NNPACK, whose kernels are off by whole units."""
+    layer = bare_sum(kernel, groups)
+    x = make_input(layer, size=(9, 14))
     x = Fixed(x.values.repeat(4, 1, 1, 1), x.frac, x.limit)
     with torch.backends.mkldnn.flags(enabled=False):
         assert torch.equal(layer(x).integers, layer(x, execution="int64").integers)
@@ -141,6 +169,12 @@ def test_regression_bfloat16_execution_refuses_what_it_would_round_twice():
         make_layer("bfloat16_pointwise", "random")(x, execution="bfloat16")
     with pytest.raises(UsageError):
         ExactConv2d(4, 4, frac_in=0, limit_in=257, frac_out=0, limit_out=255, accumulator="bfloat16")
+
+
+@pytest.mark.parametrize("wrong", [{"kernel": 5}, {"groups": 2}, {"limit_out": 1 << 23}, {"accumulator": "float16"}])
+def test_layers_that_cannot_be_exact_are_refused(wrong):
+    with pytest.raises(UsageError):
+        ExactConv2d(**{"cin": 4, "cout": 4} | HIDDEN | wrong)
 
 
 def test_round_to_significant_is_one_rounding_to_bfloat16():
@@ -189,11 +223,11 @@ def test_training_prior_equals_frozen_prior(temporal):
 
 
 def test_freeze_and_load_round_trip():
-    for name in LAYERS:
-        layer = ExactConv2d(**LAYERS[name]).eval()
+    for sizes in LAYERS.values():
+        layer = ExactConv2d(**sizes).eval()
         layer.freeze()
         w, b, k = layer.integer_parameters()
-        copy = ExactConv2d(**LAYERS[name]).eval()
+        copy = ExactConv2d(**sizes).eval()
         copy.load_integers(w.to(torch.int8), b.to(torch.int32), k.to(torch.int8))  # as a model file holds them
         x = make_input(layer)
         assert torch.equal(copy(x).values, layer(x).values)

@@ -1,0 +1,45 @@
+"""Installed models: found by name or by the identity that a stream names (DESIGN D6)."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from neuralcodec.codecs.files import LoadedModel, load_model
+from neuralcodec.core.errors import ModelError
+from neuralcodec.core.resources import model_folder
+
+DEFAULT_MODEL = "flagship"
+
+
+def installed() -> dict[str, Path]:
+    """Model files by name, in alphabetical order."""
+    return {p.stem: p for p in sorted(model_folder().glob("*.safetensors"))}
+
+
+@functools.lru_cache(maxsize=2)
+def _load(path: Path, stamp: float) -> LoadedModel:
+    return load_model(path)
+
+
+def by_name(name: str = DEFAULT_MODEL) -> LoadedModel:
+    """A model by its name, or by the path of a model file. Raises ModelError, naming those installed."""
+    models = installed()
+    path = models.get(name) or (Path(name) if name.endswith(".safetensors") and Path(name).is_file() else None)
+    if path is None:
+        raise ModelError(f"no model named {name!r}; installed: {', '.join(models) or 'none'}")
+    return _load(path, path.stat().st_mtime)
+
+
+def by_identity(identity: bytes, name: str, extra: Path | None = None) -> LoadedModel:
+    """The model that a stream was made with; ``name`` is tried first, ``extra`` is one more file to look at.
+
+    Raises ModelError, saying which model the stream needs."""
+    models = installed()
+    paths = ([extra] if extra else []) + [p for n, p in models.items() if n == name] + [p for n, p in models.items() if n != name]
+    for path in paths:
+        loaded = _load(path, path.stat().st_mtime)
+        if loaded.identity == identity:
+            return loaded
+    raise ModelError(f"the stream needs model {name!r} with identity {identity.hex()[:16]}..., which is not installed "
+                     f"(installed: {', '.join(models) or 'none'})")

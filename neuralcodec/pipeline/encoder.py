@@ -1,0 +1,139 @@
+"""Frames to a stream: groups of pictures, each coded by one worker with the decoder's own code as its reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import torch
+
+from neuralcodec.bitstream import Chapter, FramePacket, StreamHeader, StreamWriter
+from neuralcodec.codecs.coding import Coded, FlagshipCoder, Planes
+from neuralcodec.codecs.files import LoadedModel
+from neuralcodec.core.errors import UsageError
+from neuralcodec.core.types import QUALITY_STEPS, Frame, SidePacket, SideStream, VideoProperties
+from neuralcodec.nn.layout import planes_to_tensors
+from neuralcodec.nn.selection import apply_widths
+from neuralcodec.pipeline.device import core_count, prepare_exact
+from neuralcodec.pipeline.jobs import Job, JobRunner
+
+MEMORY_BUDGET = 256 << 20
+"""Bytes of source frames that may wait for workers."""
+LOOKAHEAD = 8
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """``quality`` 0..100 in steps of 0.5; ``gop`` frames in a group, 0 for a single intra frame; ``workers`` None: one for each core.
+
+    The bytes written depend on ``threads`` (intra-operator threads of a worker) but not on ``workers``."""
+
+    level: int = 1
+    quality: float = 50.0
+    gop: int = 32
+    workers: int | None = None
+    threads: int = 1
+
+    def quality_index(self) -> int:
+        """Raises UsageError for a quality off the grid."""
+        index = self.quality * 2
+        if index != int(index) or not 0 <= index <= QUALITY_STEPS:
+            raise UsageError(f"quality {self.quality:g}: choose 0 to 100 in steps of 0.5")
+        return int(index)
+
+
+@dataclass(frozen=True)
+class _Result:
+    frame: FramePacket | None = None
+    side: SidePacket | None = None
+    coded: Coded | None = None
+
+
+class StreamEncoder:
+    """Encodes one video. Raises UsageError for a level that the model lacks or other options that cannot be honoured."""
+
+    def __init__(self, loaded: LoadedModel, video: VideoProperties, options: EncodeOptions, device: torch.device, *,
+                 side_streams: tuple[SideStream, ...] = (), metadata: dict[str, str] | None = None, chapters: tuple[Chapter, ...] = (),
+                 program: str = "") -> None:
+        if not 1 <= options.level <= loaded.levels:
+            raise UsageError(f"level {options.level}: model {loaded.name!r} has levels {', '.join(map(str, range(1, loaded.levels + 1)))}")
+        if options.gop < 0 or (options.workers is not None and options.workers < 1) or options.threads < 1:
+            raise UsageError("gop is 0 or more; workers and threads are at least 1")
+        self.loaded, self.video, self.options, self.device = loaded, video, options, device
+        self.quality = options.quality_index()
+        self.step = _frame_step(video)
+        self.header = StreamHeader(
+            video=video, model_id=loaded.identity, model_name=loaded.name, width_tables=loaded.widths, level=options.level,
+            gop_size=options.gop, quality=self.quality, side_streams=side_streams, metadata=metadata or {}, chapters=chapters, encoder=program)
+        apply_widths(loaded.model, loaded.widths[options.level - 1])
+        loaded.model.to(device)
+        prepare_exact(device)
+
+    def run(self, items: Iterable[Frame | SidePacket], writer: StreamWriter, on_frame: Callable[[FramePacket, Coded, int], None] | None = None) -> int:
+        """Encode all items; ``on_frame(packet, coded, bytes)`` is called after each frame is written. Returns the number of frames."""
+        frame_bytes = self.video.width * self.video.height * 3 // 2
+        affordable = max(1, MEMORY_BUDGET // max(1, frame_bytes * (self.options.gop or 1 << 30)))
+        workers = min(self.options.workers or (core_count() if self.device.type == "cpu" else 2), affordable)
+        budget = workers * self.options.gop + LOOKAHEAD if workers > 1 else LOOKAHEAD
+        runner: JobRunner = JobRunner(self._encode_group, workers=workers, budget=budget, cost=lambda item: int(isinstance(item, Frame)))
+        frames = 0
+        for result in runner.run(self._groups(items)):
+            if result.side is not None:
+                writer.write_side(result.side)
+                continue
+            packet = result.frame
+            if packet.intra:
+                writer.start_gop(packet.pts, frame_step=self.step, frame_duration=packet.duration)
+            size = writer.write_frame(packet)
+            frames += 1
+            if on_frame is not None:
+                on_frame(packet, result.coded, size)
+        return frames
+
+    def _groups(self, items: Iterable[Frame | SidePacket]) -> Callable:
+        gop = self.options.gop
+
+        def feed(start: Callable[[], None], add: Callable[[Frame | SidePacket], None]) -> None:
+            count, early = 0, []
+            for item in items:
+                if isinstance(item, Frame):
+                    if count == 0 or (gop and count % gop == 0):
+                        start()
+                    count += 1
+                    for side in early:
+                        add(side)
+                    early = []
+                elif count == 0:
+                    early.append(item)  # side packets before the first picture wait for its group
+                    continue
+                add(item)
+
+        return feed
+
+    def _encode_group(self, job: Job[Frame | SidePacket, _Result]) -> None:
+        torch.set_num_threads(self.options.threads)
+        coder = FlagshipCoder(self.loaded.model, self.device)
+        size = (self.video.height, self.video.width)
+        coded, before = None, None
+        for item in job:
+            if isinstance(item, SidePacket):
+                job.put(_Result(side=item))
+                continue
+            source = Planes(*planes_to_tensors(item.planes, self.device))
+            intra = coded is None
+            if intra:
+                coded = coder.encode_intra(source, self.quality, size)
+            else:
+                coded = coder.encode_inter(source, self.quality, size, before, coded.planes, coded.parsed)
+            before = source
+            packet = FramePacket(intra, item.pts, coded.payload, coded.modes, item.duration)
+            job.put(_Result(frame=packet, coded=replace(coded, planes=coded.planes)))
+
+
+def _frame_step(video: VideoProperties) -> int:
+    """Usual distance of frames in the time base, 0 when the nominal rate does not fit it."""
+    if not video.frame_rate:
+        return 0
+    step = 1 / (Fraction(video.frame_rate) * video.time_base)
+    return int(step) if step.denominator == 1 else 0

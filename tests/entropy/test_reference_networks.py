@@ -1,0 +1,126 @@
+"""The reference networks of bitstream_spec against the torch latent prior, integer by integer, and independent of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from neuralcodec.codecs.prior import exact_parts
+
+TESTS = Path(__file__).resolve().parents[1]
+SPEC = TESTS.parent / "bitstream_spec"
+sys.path.insert(0, str(TESTS / "nn"))
+
+from random_prior import STYLES, integers_of, random_inputs, random_prior  # noqa: E402 - shared with tests/nn
+
+
+def exported(prior, name="prior"):
+    """The prior's integer tensors as a model file holds them (networks.md, section 6)."""
+    convs, biases = exact_parts(prior)
+    tensors = {f"{name}.hyper_scale": prior.hyper_scale_integers().numpy().astype(np.int32)}
+    for layer, conv in convs.items():
+        w, b, k = conv.integer_parameters()
+        tensors[f"{name}.{layer}.weight"] = w.numpy().astype(np.int8)
+        tensors[f"{name}.{layer}.bias"] = b.numpy().astype(np.int32)
+        tensors[f"{name}.{layer}.exponent"] = k.numpy().astype(np.int8)
+    for layer, (bias, conv) in biases.items():
+        tensors[f"{name}.{layer}.table"] = bias.integers(conv).numpy().astype(np.int32)
+    return tensors
+
+
+@pytest.mark.parametrize("inputs", STYLES)
+@pytest.mark.parametrize("weights", STYLES)
+@pytest.mark.parametrize("temporal", [(), (20,), (12, 5)])
+def test_reference_prior_gives_the_same_integers(temporal, weights, inputs):
+    from reference import networks
+
+    prior = random_prior(weights, 21, temporal=temporal)
+    reference = networks.LatentPrior(exported(prior), "prior")
+    for seed, size in enumerate([(1, 1), (4, 8), (5, 7), (9, 3)]):
+        z, latents, quality = random_inputs(inputs, seed, prior, size, temporal, batch=3)
+        quality[0] = (0, 200, 25, 24)[seed]
+        with torch.inference_mode():
+            torch_side = [t.numpy() for t in integers_of(prior(z, latents, quality, size))]
+        for i in range(3):
+            stats = reference.statistics(z.integers[i].numpy(), [t.integers[i].numpy() for t in latents],
+                                         int(quality[i]), *size)
+            for expected, got in zip(torch_side, stats, strict=True):
+                assert np.array_equal(expected[i], got)
+            assert np.array_equal(torch_side[2][i] > 0, stats.derived_mask())
+
+
+def test_full_size_and_trained_style_weights():
+    """Layers as training leaves them (float weights, frozen here) at the flagship's sizes."""
+    from reference import networks
+
+    from neuralcodec.codecs.prior import LatentPrior
+
+    torch.manual_seed(22)
+    prior = LatentPrior(128, 32, temporal=(128, 24)).eval()
+    convs, biases = exact_parts(prior)
+    with torch.no_grad():
+        for bias, _ in biases.values():
+            bias.anchors.normal_()
+    for conv in convs.values():
+        conv.freeze()
+    for bias, conv in biases.values():
+        bias.freeze(conv)
+    z, latents, quality = random_inputs("random", 23, prior, (6, 11), (128, 24), batch=1)
+    expected = integers_of(prior(z, latents, quality, (6, 11)))
+    stats = networks.LatentPrior(exported(prior, "inter.prior"), "inter.prior").statistics(
+        z.integers[0].numpy(), [t.integers[0].numpy() for t in latents], int(quality[0]), 6, 11)
+    for a, b in zip(expected, stats, strict=True):
+        assert np.array_equal(a[0].numpy(), b)
+        assert len(np.unique(b)) > 3
+
+
+def test_hyper_scale_index_at_every_quality():
+    from reference import networks
+
+    prior = random_prior("random", 24)
+    reference = networks.LatentPrior(exported(prior), "prior")
+    expected = prior.hyper_scale_index(torch.arange(201)).numpy()
+    got = np.stack([reference.hyper_scale_index(q) for q in range(201)])
+    assert np.array_equal(expected, got)
+    assert got.min() == 0 and got.max() == 63
+
+
+def test_decoded_latent():
+    from reference import networks
+
+    got = networks.decoded_latent(np.array([0, 1, -1, 32767, -32767]), np.array([-3, 5, 5, 2047, -2047]))
+    assert got.tolist() == [-3, 21, -11, 32767, -32767]
+
+
+@pytest.mark.parametrize("change", ["weight", "exponent", "bias", "table"])
+def test_reference_refuses_models_beyond_the_bound(change):
+    from reference import networks
+
+    prior = random_prior("limit", 25)
+    tensors = exported(prior)
+    z, _, _ = random_inputs("random", 26, prior, (4, 4))
+    z = z.integers[0].numpy()
+    networks.LatentPrior(tensors, "prior").statistics(z, [], 0, 4, 4)
+    if change == "weight":
+        tensors["prior.fuse.weight"][0, 0] = -128
+    elif change == "exponent":
+        tensors["prior.mix1.exponent"][0] = 15
+    elif change == "table":
+        tensors["prior.scale_quality.table"][3, 0] = 2**21 + 1
+    else:
+        tensors["prior.up2.bias"][0] += np.sign(tensors["prior.up2.bias"][0])  # one unit past the limit
+    with pytest.raises(networks.ModelError):
+        networks.LatentPrior(tensors, "prior").statistics(z, [], 0, 4, 4)
+
+
+def test_reference_networks_import_nothing_of_the_product():
+    code = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from reference import networks\n"
+        "print(sorted({'neuralcodec', 'torch', 'constriction'} & {m.split('.')[0] for m in sys.modules}))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=SPEC, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

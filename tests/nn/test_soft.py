@@ -1,0 +1,100 @@
+"""Training's rate estimate against the information content of the real tables, and its latents against the coded ones."""
+
+import numpy as np
+import pytest
+import torch
+from random_prior import integers_of, random_inputs, random_prior
+
+from neuralcodec.codecs.soft import soft_latent
+from neuralcodec.entropy.tables import SCALES, cost_bits
+from neuralcodec.nn.fixed import Fixed
+
+SIZE = (12, 16)
+TEMPORAL = (6,)
+
+
+@pytest.fixture(scope="module")
+def case():
+    """A prior whose statistics spread over all scales, and latents y drawn from what it says of them."""
+    prior = random_prior("random", 11, temporal=TEMPORAL)
+    _, latents, _ = random_inputs("random", 12, prior, SIZE, TEMPORAL)
+    quality = torch.tensor([50, 137])
+    rng = np.random.default_rng(13)
+    index = prior.hyper_scale_index(quality).numpy()[..., None, None]
+    z = np.rint(rng.normal(0, SCALES[np.broadcast_to(index, (2, prior.hyper, 3, 4))])).clip(-127, 127)
+    z = torch.from_numpy(z).float()
+    stats = prior(Fixed.from_integers(z, 0, 127), latents, quality, SIZE)
+    mean, scale, logit = integers_of(stats)
+    assert len(scale.unique()) > 50 and 0.1 < float((logit > 0).float().mean()) < 0.9
+    y = mean.double() / 16 + torch.from_numpy(rng.normal(0, SCALES[scale.numpy()]))
+    return prior, y.float(), z, latents, quality, (mean.numpy(), scale.numpy(), logit.numpy())
+
+
+def symbols_of(y, mean):
+    return np.floor(y.double().numpy() - mean / 16 + 0.5).astype(np.int64)
+
+
+def per_sample(bits):
+    return bits.reshape(2, -1).sum(1)
+
+
+@pytest.mark.parametrize("skip", [None, 0.0])
+def test_estimated_bits_are_the_real_tables_bits(case, skip):
+    prior, y, z, latents, quality, (mean, scale, logit) = case
+    soft = soft_latent(prior, y, z, latents, quality, noise=False, skip=skip)
+    symbols = symbols_of(y, mean)
+    coded = np.ones_like(symbols, bool) if skip is None else logit > 0
+    real = per_sample(np.where(coded, cost_bits(symbols, scale), 0))
+    assert real.min() > 1000
+    np.testing.assert_allclose(soft.bits.detach().numpy(), real, rtol=0.01)
+    index = np.broadcast_to(prior.hyper_scale_index(quality).numpy()[..., None, None], z.shape)
+    hyper = per_sample(cost_bits(z.numpy().astype(np.int64), index))
+    np.testing.assert_allclose(soft.hyper_bits.detach().numpy(), hyper, rtol=0.01)
+    assert float(soft.skipped) == pytest.approx(1 - coded.mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("skip", [None, 0.0])
+def test_decoded_latent_is_the_coded_one(case, skip):
+    """n = 16 * symbol + mean in sixteenths (bitstream_spec/networks.md, section 4); skipping drops the symbol and nothing else."""
+    prior, y, z, latents, quality, (mean, _, logit) = case
+    y = y.clone()
+    y[0, 0, 0, :4] = torch.tensor([5000.0, -5000.0, 2047.9, -2047.9])
+    soft = soft_latent(prior, y, z, latents, quality, noise=False, skip=skip)
+    symbols = symbols_of(y, mean)
+    if skip is not None:
+        symbols[logit <= 0] = 0
+    expected = np.clip(16 * symbols + mean, -32767, 32767)
+    assert np.array_equal(soft.fixed.integers.numpy(), expected)
+    inside = np.abs(16 * symbols + mean) <= 32767
+    assert np.array_equal((soft.value.detach().numpy() * 16)[inside], expected[inside].astype(np.float32))
+
+
+def test_noise_costs_about_as_many_bits(case):
+    """Uniform noise stands for rounding: the same rate within 10 % on these latents, and different at each draw."""
+    prior, y, z, latents, quality, _ = case
+    torch.manual_seed(14)
+    first, second = (soft_latent(prior, y, z, latents, quality, noise=True).bits.detach() for _ in range(2))
+    exact = soft_latent(prior, y, z, latents, quality, noise=False).bits.detach()
+    assert not torch.equal(first, second)
+    assert ((first - exact).abs() / exact).max() < 0.1
+
+
+@pytest.mark.parametrize("skip", [None, 0.0, 0.5])
+def test_gradients_reach_latents_and_networks(case, skip):
+    prior, y, z, latents, quality, _ = case
+    y, z = y.clone().requires_grad_(), z.clone().requires_grad_()
+    prior.train()
+    try:
+        soft = soft_latent(prior, y, z, latents, quality, noise=True, skip=skip)
+        (soft.bits.sum() + soft.hyper_bits.sum() + soft.value.square().sum()).backward()
+        reached = {name for name, p in prior.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    finally:
+        prior.zero_grad()
+        prior.eval()
+    assert y.grad.isfinite().all() and y.grad.abs().sum() > 0
+    assert z.grad.isfinite().all() and z.grad.abs().sum() > 0
+    assert {"up1.weight", "fuse.weight", "mean_head.weight", "scale_head.weight", "hyper_scale", "up1_quality.anchors",
+            "temporal_in.weight"} <= reached
+    # Only a sampled decision has a gradient; the mode network never bends the hyperprior, and learns from nothing else.
+    assert ("mode.leave.weight" in reached) == (skip == 0.5)
+    assert not soft.fixed.values.requires_grad
