@@ -269,7 +269,7 @@ class Pairs:
 
     high: int = 1024
     key: Text = Text(0, 256)
-    value: Text = Text(0, 1 << 16)
+    value: Text = Text(0, 1 << 20)
 
     @property
     def text(self) -> str:

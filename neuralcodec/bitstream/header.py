@@ -132,7 +132,9 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
     if crc32c(data[:-4]) != int.from_bytes(data[-4:], "little"):
         raise StreamError("the stream header is damaged: its CRC is wrong")
     if data[8] != syntax.VERSION[0]:
-        raise VersionError(f"stream of format version {data[8]}.{data[9]}; this reader knows version {syntax.VERSION[0]}")
+        raise VersionError(
+            f"stream of format version {data[8]}.{data[9]}; this reader knows version {syntax.VERSION[0]}"
+        )
     cursor = Cursor(data[:-4], FIXED_SIZE, limits)
     # Looked at first: a feature may change what follows.
     unknown = syntax.HEADER.fields[0].type.read(cursor) & ~syntax.KNOWN_FEATURES

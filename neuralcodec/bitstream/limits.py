@@ -20,7 +20,7 @@ class Limits:
     max_packet: int = 1 << 26
     max_side_streams: int = 64
     max_extradata: int = 1 << 24
-    max_text: int = 1 << 16
+    max_text: int = 1 << 20
     max_map_entries: int = 1 << 14
     max_chapters: int = 4096
     max_width_table: int = 4096

@@ -165,7 +165,9 @@ class GroupState:
         order, gop = self.frames, self.gop
         values = _fields(PacketType.FRAME_P, flags, body, limits)
         if values["decode_order"] != order % 256 or intra != (order == 0):
-            raise StreamError(f"not the frame that is due (number {order} of its group): a packet is missing or doubled")
+            raise StreamError(
+                f"not the frame that is due (number {order} of its group): a packet is missing or doubled"
+            )
         pts = self._expected_pts + values.get("pts_difference", 0)
         duration = gop.frame_duration + values.get("duration_difference", 0)
         references = tuple(values.get("references", (1,) if order else ()))

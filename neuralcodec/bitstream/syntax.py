@@ -186,7 +186,9 @@ HEADER = Layout(
     Field("model_id", Raw(32), "SHA-256 that identifies the model (models are described elsewhere)"),
     Field("model_name", Text(1, 64), "its short name, for people"),
     Field("arithmetic", Uint(1, 0, 1), "0: exact entropy path, pictures in floating point; 1: everything exact"),
-    Field("level", Uint(1, 1, 16), "the level the stream was made for, at most the number of levels; 1 the most complex"),
+    Field(
+        "level", Uint(1, 1, 16), "the level the stream was made for, at most the number of levels; 1 the most complex"
+    ),
     Field("level_locked", Uint(1, 0, 1), "1: the entropy path needs that level, others cannot play it"),
     Field("width_tables", WidthTables(), "the width option of each slimmable unit, for each level"),
     Field("gop_size", Uvar(0, (1 << 31) - 1), "frames between intra frames that the encoder aimed at; 0 only one"),
@@ -252,7 +254,9 @@ INDEX = Layout(
 END = Layout(
     "end",
     Field("marker", Const(END_MARKER), "by which the end packet is known from the end of the file"),
-    Field("index_distance", Uint(8, 0, (1 << 63) - 1), "offset of this packet less that of the index packet; 0 no index"),
+    Field(
+        "index_distance", Uint(8, 0, (1 << 63) - 1), "offset of this packet less that of the index packet; 0 no index"
+    ),
 )
 
 HEADER_COPY = Layout("header_copy", Field("header", Rest(), "the stream header, signature to CRC"))

@@ -71,7 +71,9 @@ class StreamWriter:
         self._put(data)
         self.frames += 1
         self._first_pts = frame.pts if self._first_pts is None else min(self._first_pts, frame.pts)
-        self._last_end = max(self._last_end, frame.pts + frame.duration) if self.frames > 1 else frame.pts + frame.duration
+        self._last_end = (
+            max(self._last_end, frame.pts + frame.duration) if self.frames > 1 else frame.pts + frame.duration
+        )
         return len(data)
 
     def write_side(self, packet: SidePacket) -> int:
@@ -95,7 +97,9 @@ class StreamWriter:
             self._put(packets.frame_packet(syntax.PacketType.HEADER_COPY << 4, syntax.HEADER_COPY.write(values)))
         duration = self._last_end - self._first_pts if self._first_pts is not None else 0
         index_offset = self.position
-        self._put(packets.write_index(StreamIndex(self.frames, duration, index_offset - copy_offset, tuple(self._entries))))
+        self._put(
+            packets.write_index(StreamIndex(self.frames, duration, index_offset - copy_offset, tuple(self._entries)))
+        )
         self._put(packets.write_end(self.position - index_offset))
 
     def _open(self) -> None:

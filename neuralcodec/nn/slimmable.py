@@ -92,24 +92,11 @@ class SlimmableBlock(SlimmableUnit):
 
     def __init__(self, channels: int, *, levels: int = 3) -> None:
         super().__init__(levels)
-        c = self.channels = channels
-        self.mix = nn.Conv2d(c, c, 1)
-        self.spatial = nn.Conv2d(c, c, 3, padding=1, groups=c)
-        self.expand = nn.Conv2d(c, 2 * c, 1)
-        self.project = nn.Conv2d(2 * c, c, 1)
-        # A residual branch starts small, so that a deep stack is close to the identity and trains at once.
-        with torch.no_grad():
-            self.project.weight.mul_(0.3)
-            self.spatial.weight.mul_(0.5)
+        self.channels = channels
+        _add_branches(self, channels)
 
     def run(self, x: Tensor, width: float) -> Tensor:
-        n = leading(self.channels, width)
-        h = x if n == self.channels else x[:, :n]
-        a = F.relu(F.conv2d(h, self.mix.weight[:n, :n], self.mix.bias[:n]))
-        h = h + F.conv2d(a, self.spatial.weight[:n], self.spatial.bias[:n], padding=1, groups=n)
-        a = F.relu(F.conv2d(h, self.expand.weight[: 2 * n, :n], self.expand.bias[: 2 * n]))
-        h = h + F.conv2d(a, self.project.weight[:n, : 2 * n], self.project.bias[:n])
-        return h if n == self.channels else torch.cat([h, x[:, n:]], 1)
+        return _residual(self, x, leading(self.channels, width))
 
     def macs_per_position(self, width: float) -> int:
         n = leading(self.channels, width)
@@ -121,8 +108,31 @@ class Block(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.inner = SlimmableBlock(channels, levels=1)
-        del self.inner.selection  # nothing to select
+        self.channels = channels
+        self.inner = nn.Module()
+        _add_branches(self.inner, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.inner.run(x, 1.0)
+        return _residual(self.inner, x, self.channels)
+
+
+def _add_branches(module: nn.Module, c: int) -> None:
+    module.mix = nn.Conv2d(c, c, 1)
+    module.spatial = nn.Conv2d(c, c, 3, padding=1, groups=c)
+    module.expand = nn.Conv2d(c, 2 * c, 1)
+    module.project = nn.Conv2d(2 * c, c, 1)
+    # A residual branch starts small, so that a deep stack is close to the identity and trains at once.
+    with torch.no_grad():
+        module.project.weight.mul_(0.3)
+        module.spatial.weight.mul_(0.5)
+
+
+def _residual(m: nn.Module, x: Tensor, n: int) -> Tensor:
+    """Both branches on the first n channels of x (B, C, H, W)."""
+    whole = n == x.shape[1]
+    h = x if whole else x[:, :n]
+    a = F.relu(F.conv2d(h, m.mix.weight[:n, :n], m.mix.bias[:n]))
+    h = h + F.conv2d(a, m.spatial.weight[:n], m.spatial.bias[:n], padding=1, groups=n)
+    a = F.relu(F.conv2d(h, m.expand.weight[: 2 * n, :n], m.expand.bias[: 2 * n]))
+    h = h + F.conv2d(a, m.project.weight[:n, : 2 * n], m.project.bias[:n])
+    return h if whole else torch.cat([h, x[:, n:]], 1)

@@ -5,7 +5,6 @@ Each step trains the full width, on a share of the steps also random widths (pap
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +14,9 @@ from neuralcodec.codecs.intra import IntraModel
 from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.layout import pack
-from neuralcodec.nn.selection import WIDTHS, units
 from neuralcodec.training.data import Sampler
 from neuralcodec.training.loss import packed_mse, psnr, quality_lambda
+from neuralcodec.training.widths import randomise_widths
 
 
 @dataclass
@@ -52,10 +51,3 @@ class IntraStage:
                       "psnr_y": float(psnr(errors[0].detach()).mean()), "psnr_u": float(psnr(errors[1].detach()).mean()),
                       "skipped": float(latent.skipped)}
 
-
-def randomise_widths(model: torch.nn.Module, share: float) -> None:
-    """Full width, or on a share of the calls the smallest everywhere or a random option for each unit."""
-    draw = random.random()
-    for unit in units(model).values():
-        unit.mixture = None
-        unit.option = 0 if draw > share else (len(WIDTHS) - 1 if draw < share / 3 else random.randrange(len(WIDTHS)))

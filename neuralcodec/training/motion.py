@@ -19,8 +19,8 @@ from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import pack
 from neuralcodec.training.data import Sampler
-from neuralcodec.training.intra import randomise_widths
 from neuralcodec.training.loss import psnr, quality_lambda, weighted_mse
+from neuralcodec.training.widths import randomise_widths
 
 PREDICTION_SHARE = 0.2
 """Share of lambda given to the prediction's error: the contextual codec corrects the rest."""
@@ -48,7 +48,7 @@ class MotionStage:
 
     model: Flagship
     sampler: Sampler
-    size: int = 192
+    size: int = 128
     batch: int = 6
     slim_share: float = 0.3
     skip_from: float = 0.6

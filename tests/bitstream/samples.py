@@ -81,3 +81,8 @@ def make_stream(
     if finish:
         writer.finish()
     return file.getvalue(), written, side
+
+
+def flat(groups: list[list[FramePacket]]) -> list[FramePacket]:
+    """All frames of all groups."""
+    return [frame for group in groups for frame in group]

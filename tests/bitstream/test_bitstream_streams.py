@@ -8,6 +8,7 @@ import os
 import threading
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -33,7 +34,7 @@ from neuralcodec.bitstream.packets import frame_packet
 from neuralcodec.core.errors import LimitError, OutputError, StreamError, VersionError
 from neuralcodec.core.types import ColourTags, SidePacket, SideStream, VideoProperties
 from tests.bitstream.damage import crc, repair, split
-from tests.bitstream.samples import HEADER, STEP, make_stream
+from tests.bitstream.samples import HEADER, STEP, flat, make_stream
 
 
 class Pipe(io.RawIOBase):
@@ -191,14 +192,14 @@ def test_what_was_written_comes_back(pipe):
     reader = StreamReader(Pipe(data) if pipe else io.BytesIO(data), strict=True)
     assert reader.header == HEADER
     seen = list(reader)
-    assert [item.content for item in seen if isinstance(item.content, FramePacket)] == sum(groups, [])
+    assert [item.content for item in seen if isinstance(item.content, FramePacket)] == flat(groups)
     assert [item.content for item in seen if isinstance(item.content, SidePacket)] == side
     starts = [item.content for item in seen if isinstance(item.content, GopStart)]
     assert starts == [GopStart(8 * g, 8 * g * STEP, STEP, STEP, 100) for g in range(4)]
     assert [type(item.content) for item in seen[-3:]] == [HeaderCopy, StreamIndex, EndOfStream]
     # The packets lie side by side and fill the file.
     assert seen[0].offset == reader.header_size
-    assert all(a.offset + a.size == b.offset for a, b in zip(seen, seen[1:], strict=False))
+    assert all(a.offset + a.size == b.offset for a, b in pairwise(seen))
     assert seen[-1].offset + seen[-1].size == len(data)
 
 
@@ -218,7 +219,7 @@ def test_real_pipes_both_ways():
         with pytest.raises(StreamError):
             reader.seek_gop(0)
     thread.join()
-    assert frames == sum(make_stream(groups=20, size=20000)[1], [])
+    assert frames == flat(make_stream(groups=20, size=20000)[1])
 
 
 frames_strategy = st.lists(
@@ -236,7 +237,9 @@ def test_frame_round_trip(values, start, step, data):
     written = []
     for order, (pts, duration, quality, display, payload) in enumerate(values):
         references = data.draw(st.lists(st.integers(1, order), max_size=16).map(tuple)) if order else ()
-        frame = FramePacket(order == 0, pts, payload, (64 * order % 256,), duration, quality, references, display, order)
+        frame = FramePacket(
+            order == 0, pts, payload, (64 * order % 256,), duration, quality, references, display, order
+        )
         writer.write_frame(frame)
         written.append(frame)
     writer.finish()
@@ -263,7 +266,9 @@ def ordinary_framing(modes: tuple[int, ...], payload: int, frames: int = 40) -> 
     for i in range(frames):
         writer.write_frame(FramePacket(i == 0, i * STEP, bytes(payload), modes, STEP))
     writer.finish()
-    found = [item for item in items(file.getvalue()) if isinstance(item.content, FramePacket) and not item.content.intra]
+    found = [
+        item for item in items(file.getvalue()) if isinstance(item.content, FramePacket) and not item.content.intra
+    ]
     return sorted({item.framing for item in found})
 
 
@@ -274,6 +279,15 @@ def test_framing_of_an_ordinary_p_frame_is_small():
     # Both latents with a parameter, and a payload of up to 2 MB.
     assert ordinary_framing((255, 64), 300) == [11]
     assert ordinary_framing((255, 64), 20000) == [12]
+
+
+def test_groups_of_more_frames_than_the_order_field_counts():
+    data, groups, _ = make_stream(groups=1, frames=600, size=20)
+    assert contents(data, FramePacket) == groups[0]
+    chunks = split(data)
+    lost = [i for i, chunk in enumerate(chunks) if chunk[0] >> 4 == 3][400]
+    with pytest.raises(StreamError):
+        items(b"".join([*chunks[:lost], *chunks[lost + 1 :]]))
 
 
 def test_same_input_same_bytes_as_ever():
@@ -288,9 +302,7 @@ def test_files_without_frames_or_side_streams():
     file = io.BytesIO()
     StreamWriter(file, replace(HEADER, side_streams=())).finish()
     assert [type(item.content) for item in items(file.getvalue())] == [HeaderCopy, StreamIndex, EndOfStream]
-    assert StreamReader(io.BytesIO(file.getvalue())).index() == StreamIndex(
-        0, 0, len(split(file.getvalue())[1]), ()
-    )
+    assert StreamReader(io.BytesIO(file.getvalue())).index() == StreamIndex(0, 0, len(split(file.getvalue())[1]), ())
 
 
 def test_stream_may_start_anywhere_in_its_file():
@@ -300,7 +312,7 @@ def test_stream_may_start_anywhere_in_its_file():
     reader = StreamReader(file, strict=True)
     assert reader.index().entries[2].first_frame == 16
     reader.seek_gop(2)
-    assert [item.content for item in reader if isinstance(item.content, FramePacket)] == sum(groups[2:], [])
+    assert [item.content for item in reader if isinstance(item.content, FramePacket)] == flat(groups[2:])
 
 
 # Index and seeking ---------------------------------------------------------------------------------------------------
@@ -320,7 +332,7 @@ def test_index_and_scan_agree():
         with pytest.raises(StreamError):
             index.gop_of_frame(frame)
     # Neither moves the iteration.
-    assert [item.content for item in reader if isinstance(item.content, FramePacket)] == sum(groups, [])
+    assert [item.content for item in reader if isinstance(item.content, FramePacket)] == flat(groups)
 
 
 @pytest.mark.parametrize("finish", [True, False])
@@ -346,7 +358,7 @@ def test_any_group_alone_equals_the_same_group_of_the_whole(finish):
 def test_stream_without_an_end_plays():
     data, groups, side = make_stream(finish=False)
     *seen, last = StreamReader(io.BytesIO(data))
-    assert [item.content for item in seen if isinstance(item.content, FramePacket)] == sum(groups, [])
+    assert [item.content for item in seen if isinstance(item.content, FramePacket)] == flat(groups)
     assert [item.content for item in seen if isinstance(item.content, SidePacket)] == side
     assert isinstance(last, Damage) and last.offset == len(data) and last.size == 0
     with pytest.raises(StreamError):
@@ -374,8 +386,10 @@ def with_packet(packet: bytes) -> bytes:
 @pytest.mark.parametrize("type_", [8, 9, 10, 11])
 def test_unknown_packets_are_passed_over(type_):
     seen = items(with_packet(frame_packet(type_ << 4 | 5, b"whatever")))
-    assert [item.content for item in seen if isinstance(item.content, FramePacket)] == sum(make_stream()[1], [])
-    assert [item.content for item in seen if isinstance(item.content, UnknownPacket)] == [UnknownPacket(type_, b"whatever")]
+    assert [item.content for item in seen if isinstance(item.content, FramePacket)] == flat(make_stream()[1])
+    assert [item.content for item in seen if isinstance(item.content, UnknownPacket)] == [
+        UnknownPacket(type_, b"whatever")
+    ]
 
 
 @pytest.mark.parametrize("type_", [12, 13, 14, 15])

@@ -14,7 +14,7 @@ TESTS = Path(__file__).resolve().parents[1]
 SPEC = TESTS.parent / "bitstream_spec"
 sys.path.insert(0, str(TESTS / "nn"))
 
-from random_prior import STYLES, integers_of, random_inputs, random_prior  # noqa: E402 - shared with tests/nn
+from random_prior import STYLES, integers_of, random_inputs, random_prior
 
 
 def exported(prior, name="prior"):

@@ -1,4 +1,4 @@
-"""Latent priors with made-up integer parameters, and inputs for them: shared by tests, and a command that prints a hash.
+"""Latent priors with made-up integer parameters, and inputs for them: shared by tests, and a command that hashes.
 
 ``python random_prior.py THREADS`` prints PyTorch's CPU capability and the hash of every prior and input below.
 """

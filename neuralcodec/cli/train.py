@@ -1,0 +1,75 @@
+"""``ncodec train``: one command starts or resumes any training stage; ``export`` turns a run into a model file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def train() -> None:
+    """Train models. Stages in order: intra, motion, inter, long, levels; then export.
+
+    \b
+    ncodec train intra  --data clips/ --run runs/intra  --minutes 60
+    ncodec train motion --data clips/ --run runs/motion --init runs/intra
+    ncodec train inter  --data clips/ --run runs/inter  --init runs/motion
+    ncodec train levels --data clips/ --run runs/levels --init runs/inter
+    ncodec train export --run runs/levels -o models/flagship.safetensors
+
+    A run that is stopped (Ctrl-C) goes on when the same command is given again.
+    """
+
+
+def _stage(name: str, text: str) -> None:
+    @train.command(name, help=text)
+    @click.option("--data", "data", required=True, multiple=True, type=click.Path(path_type=Path, exists=True, file_okay=False),
+                  help="Folder of training clips; may be given several times.")
+    @click.option("--run", required=True, type=click.Path(path_type=Path), help="Folder of the run: state, metrics, curves.")
+    @click.option("--init", type=click.Path(path_type=Path, exists=True), help="Run folder or model file to start from.")
+    @click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True, help="Decoded clips and flow labels.")
+    @click.option("--minutes", type=float, default=30.0, show_default=True, help="Training time over all resumptions.")
+    @click.option("--rate", type=float, help="Highest learning rate.")
+    @click.option("--size", type=int, help="Crop size in luma samples, a multiple of 64.")
+    @click.option("--batch", type=int, help="Crops of a step.")
+    @click.option("--frames", type=int, help="Frames unrolled (long, levels).")
+    @click.option("--device", default="cpu", show_default=True)
+    @click.option("--threads", type=int, help="Processor threads.")
+    def command(**options) -> None:  # noqa: ANN003
+        import logging
+
+        from neuralcodec.training.curves import plot
+        from neuralcodec.training.stages import StageOptions, run_stage
+
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        options["data"] = tuple(options["data"])
+        run_stage(StageOptions(stage=name, **options))
+        plot(options["run"])
+
+
+_stage("intra", "Intra frames: random quality, random widths.")
+_stage("motion", "Motion codec, taught by classical optical flow.")
+_stage("inter", "P frames: 3 to 6 frames unrolled, motion detached at first.")
+_stage("long", "P frames: longer unroll, everything joint.")
+_stage("levels", "Complexity targets: learned widths for each level (Gumbel-softmax, Lagrangian).")
+
+
+@train.command()
+@click.option("--run", required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+def export(run: Path, output: Path) -> None:
+    """Write a run's weights as a model file."""
+    from neuralcodec.codecs.files import save_model
+    from neuralcodec.codecs.flagship import Flagship
+    from neuralcodec.nn.selection import chosen_widths
+    from neuralcodec.training.stages import load_initial
+
+    model = Flagship()
+    load_initial(model, run)
+    model.eval()
+    tables = [chosen_widths(model, level) for level in range(1, model.levels + 1)]
+    identity = save_model(output, model, tables)
+    click.echo(f"{output}: identity {identity.hex()}, {output.stat().st_size / 1e6:.2f} MB")
+    for level, table in enumerate(tables, 1):
+        click.echo(f"level {level}: widths {''.join(map(str, table))}")

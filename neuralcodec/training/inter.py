@@ -1,0 +1,119 @@
+"""Stages "inter" and "levels": P frames over several unrolled frames, in closed loop, from a frozen intra model.
+
+At first the prediction is detached from the contextual loss and motion keeps its own (DESIGN D7); then everything trains together.
+Gradient runs through the decoded references of the unrolled frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from neuralcodec.codecs.flagship import Flagship, Reference
+from neuralcodec.codecs.soft import soft_latent
+from neuralcodec.core.types import QUALITY_STEPS
+from neuralcodec.nn.compensation import compensate
+from neuralcodec.nn.layout import pack, to_samples, unpack
+from neuralcodec.training.data import Sampler
+from neuralcodec.training.loss import psnr, quality_lambda, weighted_mse
+from neuralcodec.training.motion import PREDICTION_SHARE, code_motion, flow_loss
+from neuralcodec.training.widths import WidthPolicy
+
+
+def intra_reference(model: Flagship, y: Tensor, uv: Tensor, quality: Tensor) -> Reference:
+    """What a decoder has after the intra frame; no gradient."""
+    with torch.no_grad():
+        latent, z = model.intra.analyse(pack(y, uv), quality)
+        soft = soft_latent(model.intra.prior, latent, z, [], quality, noise=False, skip=0.0)
+        return Reference(*to_samples(*unpack(model.intra.synthesise(soft.value, quality))))
+
+
+@dataclass
+class InterStage:
+    """One training step over ``frames(progress)`` frames; ``joint_from`` is the progress at which the prediction is no longer detached."""
+
+    model: Flagship
+    sampler: Sampler
+    widths: WidthPolicy
+    size: int = 128
+    pixels: int = 6 * 2 * 128 * 128
+    """Coded luma pixels of a step: the batch follows from it."""
+    frames: Callable[[float], int] = field(default=lambda progress: 3)
+    joint_from: float = 0.3
+    skip_from: float = 0.5
+    flow_until: float = 0.5
+    """Progress at which the flow regression's weight reaches zero."""
+    lowest_temperature: float = 0.2
+
+    def step(self, progress: float) -> tuple[Tensor, dict[str, float]]:
+        device = next(self.model.parameters()).device
+        frames = self.frames(progress)
+        batch = max(1, round(self.pixels / (self.size**2 * (frames - 1))))
+        data = self.sampler.batch(self.size, batch, frames, flow=True)
+        y, uv, flow = data.y.to(device).float(), data.uv.to(device).float(), data.flow.to(device)
+        quality = torch.randint(0, QUALITY_STEPS + 1, (batch,), device=device)
+        lam = quality_lambda(quality)
+        penalty, metrics = self.widths.draw(self.model, progress)
+        skip = None
+        if progress >= self.skip_from:
+            skip = max(self.lowest_temperature, 2 * (1 - progress) / max(1e-6, 1 - self.skip_from))
+        flow_weight = 0.5 * max(0.0, 1 - progress / self.flow_until) if self.flow_until > 0 else 0.0
+        joint = progress >= self.joint_from
+        reference = intra_reference(self.model, y[0], uv[0], quality)
+        loss = torch.zeros((), device=device)
+        for t in range(1, frames):
+            current = pack(y[t], uv[t])
+            before = reference if joint else reference.detach()
+            latent, motion = self.model.previous(before)
+            m = code_motion(self.model.motion, flow[t - 1], current, before, motion, quality, skip=skip)
+            prediction, hidden, vectors = self.model.predict(m.value, quality, before)
+            motion_rate = (m.bits + m.hyper_bits) / self.size**2
+            error = weighted_mse(prediction, current)
+            loss = loss + motion_rate.mean()
+            if not joint:
+                loss = loss + (lam * PREDICTION_SHARE * error).mean()
+                prediction, hidden = prediction.detach(), hidden.detach()
+            if flow_weight:
+                loss = loss + flow_weight * flow_loss(vectors, flow[t - 1]).mean()
+            context = self.model.inter.context(prediction, hidden)
+            latent_y, z = self.model.inter.analyse(current, prediction, context, quality)
+            c = soft_latent(self.model.inter.prior, latent_y, z, [latent, m.fixed], quality, skip=skip)
+            decoded = self.model.inter.synthesise(c.value, prediction, context, quality)
+            rate = (c.bits + c.hyper_bits) / self.size**2
+            distortion = weighted_mse(decoded, current)
+            loss = loss + (rate + lam * distortion).mean()
+            reference = Reference(*_samples_ste(decoded), c.fixed, m.fixed)
+            with torch.no_grad():
+                copy = weighted_mse(pack(before.y, before.uv), current)
+                for name, value in (("bpp_motion", motion_rate), ("bpp_contextual", rate), ("psnr", psnr(distortion)),
+                                    ("psnr_prediction", psnr(error)), ("psnr_copy", psnr(copy)), ("skipped_motion", m.skipped),
+                                    ("skipped_contextual", c.skipped)):
+                    metrics[name] = metrics.get(name, 0.0) + float(value.mean()) / (frames - 1)
+                if t == frames - 1:
+                    metrics["psnr_last"] = float(psnr(distortion).mean())
+        return loss / (frames - 1) + penalty, metrics
+
+
+def _samples_ste(packed: Tensor) -> tuple[Tensor, Tensor]:
+    """Planes rounded to 8-bit samples, with a straight-through gradient."""
+    planes = unpack(packed)
+    rounded = to_samples(*(p.detach() for p in planes))
+    return tuple(p + (r - p.detach()) for p, r in zip(planes, rounded))
+
+
+@torch.no_grad()
+def prediction_report(model: Flagship, sampler: Sampler, quality: int = 100, count: int = 16, size: int = 192) -> dict[str, float]:
+    """The figure that says whether motion learned its part: PSNR of copy, prediction and teacher on source frames."""
+    device = next(model.parameters()).device
+    data = sampler.batch(size, count, 2, flow=True)
+    y, uv, flow = data.y.to(device).float(), data.uv.to(device).float(), data.flow.to(device)
+    q = torch.full((count,), quality, device=device)
+    reference, current = Reference(y[0], uv[0]), pack(y[1], uv[1])
+    m = code_motion(model.motion, flow[0], current, reference, model.previous(reference)[1], q, skip=0.0)
+    prediction, _, _ = model.predict(m.value, q, reference)
+    taught = pack(*compensate(y[0], uv[0], flow[0]))
+    rows = {"copy": pack(y[0], uv[0]), "prediction": prediction, "teacher": taught}
+    return {n: float(psnr(weighted_mse(p, current)).mean()) for n, p in rows.items()} | {"bpp": float((m.bits + m.hyper_bits).mean()) / size**2}

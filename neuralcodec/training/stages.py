@@ -1,0 +1,183 @@
+"""The stages as one table: what each trains, on which data, with which defaults; and the run that carries one out.
+
+A stage starts from the run's own state when there is one, else from ``init`` (another run's folder or a model file), else from random
+weights. See ``ncodec train --help``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import nn
+
+from neuralcodec.codecs.files import load_tensors
+from neuralcodec.codecs.flagship import Flagship
+from neuralcodec.codecs.prior import exact_parts
+from neuralcodec.core.errors import InputError, UsageError
+from neuralcodec.training.data import Sampler, decode_pack
+from neuralcodec.training.flow import load_flow
+from neuralcodec.training.inter import InterStage, prediction_report
+from neuralcodec.training.intra import IntraStage
+from neuralcodec.training.loop import Loop, Schedule
+from neuralcodec.training.motion import MotionStage
+from neuralcodec.training.widths import LearnedWidths, RandomWidths, expected_complexity
+
+log = logging.getLogger(__name__)
+
+STAGES = ("intra", "motion", "inter", "long", "levels")
+
+
+@dataclass(frozen=True)
+class StageOptions:
+    """``data``: folders of clips (packs); ``cache``: where decoded frames and flow labels are kept; ``run``: the run's folder."""
+
+    stage: str
+    data: tuple[Path, ...]
+    run: Path
+    cache: Path
+    init: Path | None = None
+    minutes: float = 30.0
+    rate: float | None = None
+    size: int | None = None
+    batch: int | None = None
+    frames: int | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    seed: int | None = None
+
+
+def run_stage(options: StageOptions) -> Flagship:
+    """Train a stage until its time is over or it is interrupted; the state is saved either way. Raises UsageError, InputError."""
+    if options.stage not in STAGES:
+        raise UsageError(f"unknown stage {options.stage!r}; stages: {', '.join(STAGES)}")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    seed = options.seed if options.seed is not None else int(time.time())
+    torch.manual_seed(seed)
+    device = torch.device(options.device)
+    model = Flagship()
+    if options.init:
+        load_initial(model, options.init)
+    model.to(device, memory_format=torch.channels_last).train()
+    needs_flow = options.stage != "intra"
+    packs = []
+    for folder in options.data:
+        clips = decode_pack(folder, options.cache)
+        clips.frames = np.array(clips.frames)
+        if needs_flow:
+            clips.flow = np.array(load_flow(clips, options.cache, folder.name))
+        packs.append(clips)
+    sampler = Sampler(packs, seed)
+    build = {"intra": _intra, "motion": _motion, "inter": _inter, "long": _long, "levels": _levels}[options.stage]
+    stage, groups, rate, after = build(model, sampler, options)
+    trained = {id(p) for m in groups.values() for p in m.parameters()}
+    for p in model.parameters():
+        p.requires_grad_(id(p) in trained)
+    loop = Loop(options.run, model, groups, Schedule(minutes=options.minutes, rate=options.rate or rate))
+    if not loop.resume() and options.stage == "levels":
+        LearnedWidths.initialise(model)
+    loop.run(stage.step)
+    after()
+    return model
+
+
+def load_initial(model: Flagship, path: Path) -> None:
+    """Take weights from a run's folder or a model file; parts that the source lacks stay as they are. Raises InputError."""
+    file = path / "state.safetensors" if path.is_dir() else path
+    if not file.exists():
+        raise InputError(f"{path}: no training state or model file")
+    with safe_open(file, "pt") as f:
+        tensors = {n: f.get_tensor(n) for n in f.keys()}  # noqa: SIM118 - not a dict
+    if any(n.startswith("model.") for n in tensors):
+        own = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
+        missing = model.load_state_dict(own, strict=False)
+        log.info("%s: %d tensors taken, %d left as they were", path, len(own) - len(missing.unexpected_keys), len(missing.missing_keys))
+    else:
+        load_tensors(model, tensors)
+        thaw(model)
+
+
+def thaw(model: nn.Module) -> None:
+    """Let exact layers train again after a model file was loaded."""
+    convs, biases = exact_parts(model)
+    for layer in [*convs.values(), *(b for b, _ in biases.values())]:
+        layer._frozen = None
+
+
+Built = tuple[object, dict[str, nn.Module], float, Callable[[], None]]
+
+
+def _nothing() -> None:
+    pass
+
+
+def _intra(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
+    m = model.intra
+    groups = {"analysis": m.analysis, "hyper": m.hyper_analysis, "prior": m.prior, "gain": m.gain, "synthesis": m.synthesis}
+    return IntraStage(m, sampler, options.size or 128, options.batch or 8), groups, 1.5e-3, _nothing
+
+
+def _motion_groups(model: Flagship) -> dict[str, nn.Module]:
+    m = model.motion
+    return {"motion.encoder": m.encoder, "motion.hyper": m.hyper_analysis, "motion.prior": m.prior, "motion.gain": m.gain,
+            "motion.decoder": m.decoder, "motion.refinement": m.refinement}
+
+
+def _inter_groups(model: Flagship) -> dict[str, nn.Module]:
+    m = model.inter
+    return _motion_groups(model) | {
+        "inter.extraction": m.extraction, "inter.refinement": m.refinement, "inter.analysis": m.analysis, "inter.hyper": m.hyper_analysis,
+        "inter.prior": m.prior, "inter.gain": m.gain, "inter.decoder": m.decoder}
+
+
+def _motion(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
+    stage = MotionStage(model, sampler, options.size or 128, options.batch or 6)
+
+    def report() -> None:
+        model.eval()
+        for quality in (20, 100, 180):
+            log.info("quality index %d: %s", quality, prediction_report(model, sampler, quality))
+
+    return stage, _motion_groups(model), 1.5e-3, report
+
+
+def _growing(progress: float) -> int:
+    return 3 if progress < 0.4 else 4 if progress < 0.75 else 6
+
+
+def _inter(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
+    stage = InterStage(model, sampler, RandomWidths(), options.size or 128, frames=_growing)
+    if options.batch:
+        stage.pixels = options.batch * 2 * stage.size**2
+    return stage, _inter_groups(model), 1e-3, _nothing
+
+
+def _long(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
+    """More frames unrolled, everything joint from the start, no flow label in the loss."""
+    frames = options.frames or 8
+    stage = InterStage(model, sampler, RandomWidths(), options.size or 128, frames=lambda _: frames, joint_from=0.0, skip_from=0.0,
+                       flow_until=0.0, lowest_temperature=0.2)
+    if options.batch:
+        stage.pixels = options.batch * (frames - 1) * stage.size**2
+    return stage, _inter_groups(model), 4e-4, _nothing
+
+
+def _levels(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
+    frames = options.frames or 4
+    stage = InterStage(model, sampler, LearnedWidths(), options.size or 128, frames=lambda _: frames, joint_from=0.0, skip_from=0.0,
+                       flow_until=0.0, lowest_temperature=0.2)
+    if options.batch:
+        stage.pixels = options.batch * (frames - 1) * stage.size**2
+
+    def report() -> None:
+        for level in (1, 2, 3):
+            log.info("level %d: %.1f %% of the full slimmable multiply-accumulates", level, 100 * expected_complexity(model, level))
+
+    return stage, _inter_groups(model), 4e-4, report
