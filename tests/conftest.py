@@ -18,3 +18,30 @@ hypothesis.settings.load_profile("default")
 def demo_clip() -> Path:
     """The bundled clip: 120 frames of 360x240 at 30 frames a second, H.264, with AAC stereo."""
     return ROOT / "demo" / "frog.mp4"
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A file of a small flagship with random weights and three levels: codes everything, quickly and badly."""
+    import torch
+
+    from neuralcodec.codecs.files import save_model
+    from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
+    from neuralcodec.codecs.inter import InterConfig
+    from neuralcodec.codecs.intra import IntraConfig
+    from neuralcodec.codecs.motion import MotionConfig
+    from neuralcodec.nn.selection import units
+
+    config = FlagshipConfig(
+        IntraConfig(channels=16, latent=16, hyper=8, encoder_blocks=1, decoder_blocks=1),
+        MotionConfig(channels=8, latent=8, hyper=4, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1),
+        InterConfig(channels=16, latent=16, hyper=8, extraction_blocks=1, refinement_blocks=1, encoder_blocks=1, decoder_blocks=1,
+                    motion_channels=8, motion_latent=8),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(20)
+        model = Flagship(config)
+    count = len(units(model))
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_model(path, model, [bytes(count), bytes([1]) * count, bytes([2]) * count])
+    return path

@@ -1,4 +1,4 @@
-"""The networks of networks.md: the exact entropy path of one latent, in int64.
+"""The networks of networks.md: the exact entropy path, in int64.
 
 One picture at a time: tensors are int64 arrays (channels, rows, columns) without a batch dimension.
 """
@@ -9,6 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .masks import read_latent, read_mask
+from .rans import Rans, StreamError
+from .tables import read_group
+
+LARGEST_SYMBOL = 127
 LARGEST_LATENT = 32767
 
 
@@ -132,9 +137,13 @@ class LatentPrior:
         """Scale index of each channel of the hyper latent, int64 (Cz,)."""
         return np.clip((at(self.tensor("hyper_scale"), quality) + 8) >> 4, 0, 63)
 
-    def statistics(self, z: np.ndarray, latents: list[np.ndarray], quality: int, rows: int, columns: int) -> Statistics:
+    def statistics(
+        self, z: np.ndarray, latents: list[np.ndarray], quality: int, rows: int, columns: int
+    ) -> Statistics:
         """Hyper latent (Cz, hz, wz), latents read (C_i, h, w) in sixteenths, quality index, h and w -> statistics."""
-        x = np.clip(z.astype(np.int64), -127, 127)
+        if np.abs(z).max(initial=0) > LARGEST_SYMBOL:
+            raise StreamError("a hyper latent is out of range")
+        x = z.astype(np.int64)
         x = depth_to_space(self._layer("up1", x, FROM_SYMBOLS, quality, extra="up1_quality"))
         x = self._layer("mix1", x, HIDDEN, quality)
         x = depth_to_space(self._layer("up2", x, HIDDEN, quality))
@@ -161,3 +170,52 @@ class LatentPrior:
         if extra:
             bias = bias + at(table, quality)
         return rescale(convolution(x, weight, bias), exponent, layer)
+
+
+class Latent(NamedTuple):
+    """A decoded latent in sixteenths, int64 (C, h, w), and its mask, bool, True where coded."""
+
+    value: np.ndarray
+    mask: np.ndarray
+
+
+def read_frame(
+    tensors: dict[str, np.ndarray],
+    kind: str,
+    payload: bytes,
+    mask_bytes: list[int],
+    quality: int,
+    height: int,
+    width: int,
+    reference: dict[str, Latent] | None,
+) -> dict[str, Latent]:
+    """Section 5: all latents of a packet of kind "I" or "P", by name, in their order in the payload.
+
+    ``height`` and ``width`` are in luma samples; ``reference`` is what this function gave for the frame referred to.
+    """
+    rans = Rans(payload)
+    rows, columns = -(-height // 16), -(-width // 16)
+    steps = [("motion", "motion.prior"), ("contextual", "inter.prior")]
+    if kind == "I":
+        steps = [("contextual", "intra.prior")]
+    if len(mask_bytes) != len(steps):
+        raise StreamError(f"{len(mask_bytes)} mask bytes in a packet of kind {kind}")
+    found: dict[str, Latent] = {}
+    for (name, prior_name), mask_byte in zip(steps, mask_bytes, strict=True):
+        prior = LatentPrior(tensors, prior_name)
+        reads = []
+        if kind == "P":
+            channels = prior.tensor("mean_head.weight").shape[0]
+            known = reference is not None and "motion" in reference
+            reads.append(reference[name].value if known else np.zeros((channels, rows, columns), dtype=np.int64))
+            if name == "contextual":
+                reads.append(found["motion"].value)
+        index = prior.hyper_scale_index(quality)
+        z_shape = (len(index), -(-rows // 4), -(-columns // 4))
+        z = read_group(rans, np.broadcast_to(index[:, None, None], z_shape).reshape(-1)).reshape(z_shape)
+        stats = prior.statistics(z, reads, quality, rows, columns)
+        mask = read_mask(rans, mask_byte // 64, mask_byte % 64, stats.scale_index, stats.derived_mask())
+        symbols = read_latent(rans, stats.scale_index, mask)
+        found[name] = Latent(decoded_latent(symbols, stats.mean), mask)
+    rans.check_end()
+    return found

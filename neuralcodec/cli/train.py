@@ -27,7 +27,7 @@ def _stage(name: str, text: str) -> None:
     @click.option("--data", "data", required=True, multiple=True, type=click.Path(path_type=Path, exists=True, file_okay=False),
                   help="Folder of training clips; may be given several times.")
     @click.option("--run", required=True, type=click.Path(path_type=Path), help="Folder of the run: state, metrics, curves.")
-    @click.option("--init", type=click.Path(path_type=Path, exists=True), help="Run folder or model file to start from.")
+    @click.option("--init", multiple=True, type=click.Path(path_type=Path, exists=True), help="Run folder or model file to start from; later ones override.")
     @click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True, help="Decoded clips and flow labels.")
     @click.option("--minutes", type=float, default=30.0, show_default=True, help="Training time over all resumptions.")
     @click.option("--rate", type=float, help="Highest learning rate.")
@@ -43,7 +43,7 @@ def _stage(name: str, text: str) -> None:
         from neuralcodec.training.stages import StageOptions, run_stage
 
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-        options["data"] = tuple(options["data"])
+        options |= {"data": tuple(options["data"]), "init": tuple(options["init"])}
         run_stage(StageOptions(stage=name, **options))
         plot(options["run"])
 

@@ -42,7 +42,7 @@ class StageOptions:
     data: tuple[Path, ...]
     run: Path
     cache: Path
-    init: Path | None = None
+    init: tuple[Path, ...] = ()
     minutes: float = 30.0
     rate: float | None = None
     size: int | None = None
@@ -63,8 +63,8 @@ def run_stage(options: StageOptions) -> Flagship:
     torch.manual_seed(seed)
     device = torch.device(options.device)
     model = Flagship()
-    if options.init:
-        load_initial(model, options.init)
+    for source in options.init:  # later ones override what earlier ones hold
+        load_initial(model, source)
     model.to(device, memory_format=torch.channels_last).train()
     needs_flow = options.stage != "intra"
     packs = []

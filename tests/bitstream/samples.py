@@ -86,3 +86,17 @@ def make_stream(
 def flat(groups: list[list[FramePacket]]) -> list[FramePacket]:
     """All frames of all groups."""
     return [frame for group in groups for frame in group]
+
+
+class Pipe(io.RawIOBase):
+    """A file that can only be read forward, a few bytes at a time."""
+
+    def __init__(self, data: bytes, piece: int = 1000):
+        self._data, self._piece = io.BytesIO(data), piece
+
+    def readable(self):
+        return True
+
+    def read(self, size=-1):
+        assert size > 0
+        return self._data.read(min(size, self._piece))

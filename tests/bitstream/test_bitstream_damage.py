@@ -18,8 +18,7 @@ from neuralcodec.bitstream.syntax import GOP_MARKER
 from neuralcodec.core.errors import StreamError, VersionError
 from neuralcodec.core.types import SidePacket
 from tests.bitstream.damage import HUGE, KINDS, damaged_variants, repair, split, uvar
-from tests.bitstream.samples import HEADER, flat, make_stream
-from tests.bitstream.test_bitstream_streams import Pipe
+from tests.bitstream.samples import HEADER, Pipe, flat, make_stream
 
 DATA, GROUPS, SIDE = make_stream()
 CHUNKS = split(DATA)

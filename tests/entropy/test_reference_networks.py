@@ -1,4 +1,4 @@
-"""The reference networks of bitstream_spec against the torch latent prior, integer by integer, and independent of it."""
+"""The reference networks of bitstream_spec against the torch ones, integer by integer, and independent of them."""
 
 import subprocess
 import sys
@@ -8,13 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from neuralcodec.codecs.prior import exact_parts
+from neuralcodec.codecs.coding import FlagshipCoder, Planes
+from neuralcodec.codecs.files import export_tensors
+from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
+from neuralcodec.codecs.inter import InterConfig
+from neuralcodec.codecs.intra import IntraConfig
+from neuralcodec.codecs.motion import MotionConfig
+from neuralcodec.codecs.prior import LatentPrior, exact_parts
+from neuralcodec.entropy import MaskMode
+from neuralcodec.nn.layout import planes_to_tensors
+from neuralcodec.nn.quality import QualityGain
 
 TESTS = Path(__file__).resolve().parents[1]
 SPEC = TESTS.parent / "bitstream_spec"
 sys.path.insert(0, str(TESTS / "nn"))
 
-from random_prior import STYLES, integers_of, random_inputs, random_prior
+from random_prior import STYLES, integers_of, random_inputs, random_prior, randomise
 
 
 def exported(prior, name="prior"):
@@ -55,8 +64,6 @@ def test_reference_prior_gives_the_same_integers(temporal, weights, inputs):
 def test_full_size_and_trained_style_weights():
     """Layers as training leaves them (float weights, frozen here) at the flagship's sizes."""
     from reference import networks
-
-    from neuralcodec.codecs.prior import LatentPrior
 
     torch.manual_seed(22)
     prior = LatentPrior(128, 32, temporal=(128, 24)).eval()
@@ -114,6 +121,60 @@ def test_reference_refuses_models_beyond_the_bound(change):
         tensors["prior.up2.bias"][0] += np.sign(tensors["prior.up2.bias"][0])  # one unit past the limit
     with pytest.raises(networks.ModelError):
         networks.LatentPrior(tensors, "prior").statistics(z, [], 0, 4, 4)
+
+
+def tiny_flagship():
+    torch.manual_seed(31)
+    config = FlagshipConfig(
+        IntraConfig(channels=8, latent=6, hyper=4, encoder_blocks=1, decoder_blocks=1),
+        MotionConfig(channels=8, latent=4, hyper=4, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1),
+        InterConfig(channels=8, latent=6, hyper=4, extraction_blocks=1, refinement_blocks=1, encoder_blocks=1,
+                    decoder_blocks=1, motion_channels=8, motion_latent=4),
+    )
+    model = Flagship(config).eval()
+    with torch.no_grad():  # latents of several steps, statistics of all kinds, so that every syntax element is used
+        for seed, module in enumerate(model.modules()):
+            if isinstance(module, QualityGain):
+                module.encode.add_(3)
+            if isinstance(module, LatentPrior):
+                randomise(module, "random", seed)
+    return model, {n: t.numpy() for n, t in export_tensors(model).items()}
+
+
+@pytest.mark.parametrize("mode", [MaskMode.DERIVED, MaskMode.DERIVED_WITH_EXCEPTIONS, MaskMode.THRESHOLD])
+def test_reference_reads_whole_frames(mode):
+    """Payload to latents: three frames, the first two P frames with and without a temporal prior."""
+    from reference import networks, rans
+
+    model, tensors = tiny_flagship()
+    coder = FlagshipCoder(model)
+    coder.mask_modes = (mode,)
+    height, width = 50, 71
+    rng = np.random.default_rng(32)
+    base = rng.integers(0, 256, (80, 100)).astype(np.uint8)
+    sources = []
+    for i in range(3):
+        luma = base[i : i + height, 2 * i : 2 * i + width]
+        chroma = luma[::2, ::2]
+        sources.append(Planes(*planes_to_tensors((luma, chroma, chroma), torch.device("cpu"))))
+    size = (height, width)
+    coded = coder.encode_intra(sources[0], 90, size)
+    frames = [("I", coded)]
+    for i in (1, 2):
+        coded = coder.encode_inter(sources[i], 90, size, sources[i - 1], frames[-1][1].planes, frames[-1][1].parsed)
+        frames.append(("P", coded))
+    parsed, reference, previous = None, None, None
+    for kind, coded in frames:
+        parsed = coder.parse(kind, coded.payload, coded.modes, 90, size, previous)
+        reference = networks.read_frame(tensors, kind, coded.payload, list(coded.modes), 90, *size, reference)
+        assert list(parsed.latents) == list(reference)
+        for name, latent in parsed.latents.items():
+            assert np.array_equal(latent.integers[0].numpy(), reference[name].value)
+            assert np.array_equal(parsed.masks[name], reference[name].mask)
+            assert reference[name].value.any()
+        previous = parsed
+        with pytest.raises(rans.StreamError):
+            networks.read_frame(tensors, kind, coded.payload + b"\x01\0\0\1", list(coded.modes), 90, *size, reference)
 
 
 def test_reference_networks_import_nothing_of_the_product():

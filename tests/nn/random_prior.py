@@ -36,6 +36,12 @@ def limit_parameters(shape, frac_in, limit_in, frac_out, generator, reserve=0):
 def random_prior(style, seed=0, *, channels=12, hyper=8, hidden=16, fused=24, temporal=()):
     """A frozen prior in evaluation mode, with parameters of a style of STYLES."""
     prior = LatentPrior(channels, hyper, hidden, fused, temporal).eval()
+    randomise(prior, style, seed)
+    return prior
+
+
+def randomise(prior, style, seed=0):
+    """Give a prior frozen parameters of a style of STYLES."""
     g = torch.Generator().manual_seed(seed)
     convs, biases = exact_parts(prior)
     with_extra = {id(conv) for _, conv in biases.values()}
@@ -55,7 +61,6 @@ def random_prior(style, seed=0, *, channels=12, hyper=8, hidden=16, fused=24, te
         bias.load_integers(table if style == "limit" else table // 256, conv)
     with torch.no_grad():
         prior.hyper_scale.copy_(torch.randint(-128, 1200, prior.hyper_scale.shape, generator=g) / 64)
-    return prior
 
 
 def random_inputs(style, seed, prior, size, temporal=(), batch=2):
