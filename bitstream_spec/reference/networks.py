@@ -122,7 +122,7 @@ def decoded_latent(symbols: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 class LatentPrior:
-    """The prior named ``name`` of a model, whose integer ``tensors`` are given by name. Raises ModelError, or KeyError."""
+    """The prior named ``name`` of a model; its integer ``tensors`` are given by name. Raises ModelError, or KeyError."""
 
     def __init__(self, tensors: dict[str, np.ndarray], name: str) -> None:
         self.tensors = tensors

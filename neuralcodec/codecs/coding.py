@@ -10,6 +10,7 @@ pictures at all, and its result is the same on every machine (DESIGN D1). The en
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,8 +22,19 @@ from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.motion import cell_error
 from neuralcodec.codecs.prior import LATENT_LIMIT, MEAN_FRAC, SYMBOL_LIMIT, LatentPrior, hyper_size, latent_size
 from neuralcodec.core.errors import StreamError
-from neuralcodec.entropy import (FrameDecoder, FrameEncoder, MaskMode, choose_mask, code_latent, decode_latent, pack_mask_mode, read_mask,
-                                 unpack_mask_mode, write_mask)
+from neuralcodec.entropy import (
+    FrameDecoder,
+    FrameEncoder,
+    MaskChoice,
+    MaskMode,
+    choose_mask,
+    code_latent,
+    decode_latent,
+    pack_mask_mode,
+    read_mask,
+    unpack_mask_mode,
+    write_mask,
+)
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import pack, to_samples, unpack
@@ -34,11 +46,14 @@ CONTEXTUAL, MOTION = "contextual", "motion"
 
 @dataclass
 class Parsed:
-    """What a payload says: decoded latents by name, in sixteenths; ``coded`` share of elements by name; ``bits`` by syntax element."""
+    """What a payload says: decoded latents by name, in sixteenths; masks by name, True where coded; ``bits`` by syntax element.
+
+    ``entropy_seconds``: what reading symbols and masks took, without the networks; 0 for what an encoder made."""
 
     latents: dict[str, Fixed]
     masks: dict[str, np.ndarray]
     bits: dict[str, float] = field(default_factory=dict)
+    entropy_seconds: float = 0.0
 
     def digest_parts(self) -> list[bytes]:
         """Bytes that identify latents and masks, for md5: int16 little endian, then packed masks."""
@@ -64,6 +79,13 @@ class Coded:
     planes: Planes
 
 
+def place(model: Flagship, device: torch.device) -> None:
+    """Move the picture side to a device; the exact path stays on the CPU, beside the entropy coder."""
+    model.to(device)
+    for prior in (model.intra.prior, model.motion.prior, model.inter.prior):
+        prior.to("cpu")
+
+
 class FlagshipCoder:
     """Codes frames with a frozen flagship at the widths that are applied to it. One object serves one thread at a time."""
 
@@ -73,6 +95,7 @@ class FlagshipCoder:
         self.device = device or torch.device("cpu")
         self.model = model
         self.mask_modes = MASK_MODES
+        """What the encoder chooses a mask from; without any mode everything is coded."""
 
     # -- the exact path ------------------------------------------------------------------------------------------
 
@@ -82,6 +105,8 @@ class FlagshipCoder:
         """Read a frame's latents. ``size`` is (height, width); ``previous`` the frame before (for kind "P").
 
         Raises StreamError when the payload is malformed."""
+        started = time.perf_counter()
+        networks = 0.0
         decoder = FrameDecoder(payload)
         if len(modes) != len(self.latents_by_kind[kind]):
             raise StreamError(f"a frame of kind {kind} has {len(self.latents_by_kind[kind])} mask modes, not {len(modes)}")
@@ -89,14 +114,16 @@ class FlagshipCoder:
         for name, mode in zip(self.latents_by_kind[kind], modes):
             prior = self._prior(kind, name)
             z = self._read_hyper(decoder, prior, quality, size, name)
+            before = time.perf_counter()
             stats = prior(z, self._temporal(kind, name, latents, previous, size), torch.tensor([quality]), latent_size(*size))
             scale, mean = stats.scale_index()[0].numpy(), stats.mean.integers[0].numpy()
             derived = stats.mode.integers[0].numpy() > 0
+            networks += time.perf_counter() - before
             mask = read_mask(decoder, *unpack_mask_mode(mode), scale, derived, label=f"{name} mask")
             symbols = decode_latent(decoder, scale, mask, label=name)
             latents[name], masks[name] = _assemble(symbols, mean), mask
         decoder.finish()
-        return Parsed(latents, masks, dict(decoder.bits))
+        return Parsed(latents, masks, dict(decoder.bits), time.perf_counter() - started - networks)
 
     def _read_hyper(self, decoder: FrameDecoder, prior: LatentPrior, quality: int, size: tuple[int, int], name: str) -> Fixed:
         symbols = decoder.get(self._hyper_tables(prior, quality, size), label=f"{name} hyper")
@@ -135,16 +162,21 @@ class FlagshipCoder:
         """Latents to a picture of whole latent positions (crop it to the true size)."""
         q = torch.tensor([quality], device=self.device)
         y = parsed.latents[CONTEXTUAL].values.to(self.device)
-        if kind == "I":
-            packed = self.model.intra.synthesise(y, q)
-        else:
-            prediction, context = self._predict(parsed.latents[MOTION].values.to(self.device), q, reference)
-            packed = self.model.inter.synthesise(y, prediction, context, q)
-        return Planes(*to_samples(*unpack(packed)))
+        with self._precision():
+            if kind == "I":
+                packed = self.model.intra.synthesise(y, q)
+            else:
+                prediction, context = self._predict(parsed.latents[MOTION].values.to(self.device), q, reference)
+                packed = self.model.inter.synthesise(y, prediction, context, q)
+        return Planes(*to_samples(*unpack(packed.float())))
+
+    def _precision(self) -> torch.autocast:
+        """bfloat16 convolutions on CUDA. On a CPU float32: not every one has bfloat16 instructions, and the pictures would differ."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
     def _predict(self, m: Tensor, q: Tensor, reference: Planes) -> tuple[Tensor, Tensor]:
         vectors, hidden = self.model.motion.synthesise(m, q, pack(reference.y, reference.uv))
-        prediction = pack(*compensate(reference.y, reference.uv, vectors))
+        prediction = pack(*compensate(reference.y, reference.uv, vectors.float()))
         return prediction, self.model.inter.context(prediction, hidden)
 
     # -- encoding ------------------------------------------------------------------------------------------------
@@ -152,8 +184,9 @@ class FlagshipCoder:
     @torch.inference_mode()
     def encode_intra(self, source: Planes, quality: int, size: tuple[int, int]) -> Coded:
         """``source``: padded planes of the picture."""
-        encoder, q = FrameEncoder(), torch.tensor([quality])
-        y, z = self.model.intra.analyse(pack(source.y, source.uv), q.to(self.device))
+        encoder, q = FrameEncoder(), torch.tensor([quality], device=self.device)
+        with self._precision():
+            y, z = self.model.intra.analyse(pack(source.y, source.uv), q)
         parsed, mode = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None)
         return self._coded("I", encoder, {CONTEXTUAL: parsed}, (mode,), quality, None)
 
@@ -166,10 +199,12 @@ class FlagshipCoder:
         flow = torch.from_numpy(estimate_flow(*luma)).permute(2, 0, 1)[None].to(self.device)
         still = cell_error(current, pack(reference.y, reference.uv))
         moved = cell_error(current, pack(*compensate(reference.y, reference.uv, flow)))
-        m, mz = self.model.motion.analyse(flow, still, moved, q)
+        with self._precision():
+            m, mz = self.model.motion.analyse(flow, still, moved, q)
         motion, motion_mode = self._write(encoder, "P", MOTION, m, mz, quality, size, {}, previous)
-        prediction, context = self._predict(motion[0].values.to(self.device), q, reference)
-        y, z = self.model.inter.analyse(current, prediction, context, q)
+        with self._precision():
+            prediction, context = self._predict(motion[0].values.to(self.device), q, reference)
+            y, z = self.model.inter.analyse(current, prediction, context, q)
         contextual, mode = self._write(encoder, "P", CONTEXTUAL, y, z, quality, size, {MOTION: motion[0]}, previous)
         return self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (motion_mode, mode), quality, reference)
 
@@ -184,7 +219,10 @@ class FlagshipCoder:
         residual = torch.floor(y[0].float().cpu() - stats.mean.values[0] + 0.5)
         symbols = residual.clamp(-LATENT_LIMIT // 32, LATENT_LIMIT // 32).to(torch.int32).numpy()
         derived = stats.mode.integers[0].numpy() > 0
-        choice = choose_mask(symbols, scale, derived, modes=self.mask_modes)
+        if self.mask_modes:
+            choice = choose_mask(symbols, scale, derived, modes=self.mask_modes)
+        else:
+            choice = MaskChoice(MaskMode.THRESHOLD, 0, np.ones_like(derived))
         write_mask(encoder, choice.mode, choice.parameter, choice.mask, scale, derived, label=f"{name} mask")
         code_latent(encoder, symbols, scale, choice.mask, label=name)
         return (_assemble(np.where(choice.mask, symbols, 0), mean), choice.mask), pack_mask_mode(choice.mode, choice.parameter)

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
-from neuralcodec.codecs.prior import LatentPrior, exact_parts
+from neuralcodec.codecs.prior import LAST_SCALE, LatentPrior, exact_parts
 from neuralcodec.core.errors import ModelError, NcodecError
 from neuralcodec.entropy import TABLES_SHA256
 from neuralcodec.nn.selection import WidthSelection, apply_widths, units
@@ -74,18 +74,27 @@ def load_tensors(model: Flagship, tensors: dict[str, Tensor]) -> None:
         with torch.no_grad():
             for name, module in model.named_modules():
                 if isinstance(module, LatentPrior):
-                    module.hyper_scale.copy_(tensors[f"{name}.hyper_scale"].double() / _UNIT)
+                    table = _checked(tensors, f"{name}.hyper_scale", module.hyper_scale)
+                    if int(table.min()) < 0 or int(table.max()) > 16 * LAST_SCALE:
+                        raise ModelError(f"{name}.hyper_scale is out of range")
+                    module.hyper_scale.copy_(table.double() / _UNIT)
             special = set(convs) | set(biases)
             for name, parameter in model.named_parameters():
                 owner, _, last = name.rpartition(".")
                 if owner not in special and last != "hyper_scale":
-                    parameter.copy_(tensors[name])
+                    parameter.copy_(_checked(tensors, name, parameter))
         for name, conv in convs.items():
             conv.load_integers(tensors[f"{name}.weight"], tensors[f"{name}.bias"], tensors[f"{name}.exponent"])
         for name, (bias, conv) in biases.items():
             bias.load_integers(tensors[f"{name}.table"], conv)
     except (KeyError, RuntimeError, NcodecError) as e:
         raise ModelError(f"the model file does not fit its architecture: {e}") from e
+
+
+def _checked(tensors: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
+    if tensors[name].shape != like.shape:
+        raise ModelError(f"{name} has shape {tuple(tensors[name].shape)}, not {tuple(like.shape)}")
+    return tensors[name]
 
 
 def identity(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:

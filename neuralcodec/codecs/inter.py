@@ -27,7 +27,7 @@ class InterConfig:
     """``channels`` of the trunk at 1/8, ``latent`` at 1/16, ``hyper`` at 1/64; ``motion_channels`` and ``motion_latent`` as in the motion model."""
 
     channels: int = 96
-    latent: int = 96
+    latent: int = 160
     hyper: int = 32
     extraction_blocks: int = 2
     refinement_blocks: int = 2
@@ -68,7 +68,6 @@ class ContextualDecoder(nn.Module):
     def __init__(self, config: InterConfig) -> None:
         super().__init__()
         c, levels = config.channels, config.levels
-        self.coarse = SlimmableBlock(config.latent, levels=levels)
         self.up = SlimmableSubpixel(config.latent, c, levels=levels)
         self.fuse = SlimmableConv2d(2 * c, c, levels=levels)
         self.trunk = nn.Sequential(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
@@ -78,7 +77,7 @@ class ContextualDecoder(nn.Module):
             self.head.bias.zero_()
 
     def forward(self, y: Tensor, context: Tensor) -> Tensor:
-        x = self.fuse(torch.cat([self.up(self.coarse(y)), context], 1))  # (B, C, H/8, W/8)
+        x = self.fuse(torch.cat([self.up(y), context], 1))  # (B, C, H/8, W/8)
         return self.head(self.trunk(x))
 
 

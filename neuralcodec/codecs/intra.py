@@ -22,7 +22,7 @@ class IntraConfig:
     """Sizes of an intra model: ``channels`` of the trunk at 1/8, ``latent`` at 1/16, ``hyper`` at 1/64."""
 
     channels: int = 96
-    latent: int = 128
+    latent: int = 256
     hyper: int = 32
     encoder_blocks: int = 4
     decoder_blocks: int = 6
@@ -55,11 +55,10 @@ class AnalysisTransform(nn.Module):
         self.enter = nn.Conv2d(cin, channels, 1)
         self.trunk = nn.Sequential(*(Block(channels) for _ in range(blocks)))
         self.down = nn.Conv2d(4 * channels, latent, 1)
-        self.last = Block(latent)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.trunk(self.enter(x))  # (B, channels, H/8, W/8)
-        return self.last(self.down(F.pixel_unshuffle(x, 2)))
+        return self.down(F.pixel_unshuffle(x, 2))
 
 
 class SynthesisTransform(nn.Module):
@@ -68,13 +67,12 @@ class SynthesisTransform(nn.Module):
     def __init__(self, config: IntraConfig) -> None:
         super().__init__()
         c, levels = config.channels, config.levels
-        self.coarse = SlimmableBlock(config.latent, levels=levels)
         self.up = SlimmableSubpixel(config.latent, c, levels=levels)
         self.trunk = nn.Sequential(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
         self.head = nn.Conv2d(c, PACKED_CHANNELS, 1)
 
     def forward(self, y: Tensor) -> Tensor:
-        x = self.up(self.coarse(y))  # (B, channels, H/8, W/8)
+        x = self.up(y)  # (B, channels, H/8, W/8)
         return self.head(self.trunk(x))
 
 

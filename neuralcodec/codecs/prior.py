@@ -10,7 +10,7 @@ earlier frames and of the motion, never a picture.
     temporal latents (Ct, H/16) -1x1-> h -3x3 dw-> temporal features
     [hyper | temporal] -1x1-> f -3x3 dw-> mean  (C), 1/16 grid
                                        -> scale (C), index 0..63
-    [mean | scale] -1x1-> C -3x3 dw-> -1x1-> mode logit (C): coded where > 0
+    [mean | scale] -1x1-> min(C, 96) -3x3 dw-> -1x1-> mode logit (C): coded where > 0
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ LATENT_LIMIT = 32767
 CONTEXT_FRAC, CONTEXT_LIMIT = 2, 127
 """Latents enter priors on a grid of 1/4, clamped to 8 bits."""
 LAST_SCALE = 63
+MODE_HIDDEN = 96
+"""Most hidden channels of a mode prediction network."""
 
 
 @dataclass
@@ -73,9 +75,10 @@ class ModePrediction(ExactModule):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.enter = _hidden(2 * channels, channels, frac_in=CONTEXT_FRAC, limit_in=CONTEXT_LIMIT)
-        self.spatial = _hidden(channels, channels, 3)
-        self.leave = _hidden(channels, channels, frac_out=4, limit_out=2047, relu=False)
+        hidden = min(channels, MODE_HIDDEN)
+        self.enter = _hidden(2 * channels, hidden, frac_in=CONTEXT_FRAC, limit_in=CONTEXT_LIMIT)
+        self.spatial = _hidden(hidden, hidden, 3)
+        self.leave = _hidden(hidden, channels, frac_out=4, limit_out=2047, relu=False)
         with torch.no_grad():  # everything is coded at first
             self.leave.bias.fill_(2.0)
 

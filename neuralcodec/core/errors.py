@@ -53,3 +53,9 @@ class ModelError(NcodecError, LookupError):
     """A model that is not installed, or whose files do not match their identity."""
 
     exit_code = 7
+
+
+class MeasureError(NcodecError, ValueError):
+    """Two sequences of pictures, or two rate-distortion curves, that cannot be compared."""
+
+    exit_code = 8

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from neuralcodec.bitstream import Damage, EndOfStream, FramePacket, GopStart, Packet, StreamReader
-from neuralcodec.codecs.coding import FlagshipCoder, Parsed
+from neuralcodec.codecs.coding import FlagshipCoder, Parsed, place
 from neuralcodec.codecs.files import LoadedModel
 from neuralcodec.core.errors import NcodecError, StreamError, UsageError
 from neuralcodec.core.types import Frame, SidePacket
@@ -69,7 +69,7 @@ class StreamDecoder:
             apply_widths(loaded.model, header.width_tables[level - 1])
         except ValueError as e:
             raise StreamError(f"the stream's width table does not fit its model: {e}") from e
-        loaded.model.to(device)
+        place(loaded.model, device)
         prepare_exact(device)
 
     def run(self) -> Iterator[Result]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
 
 from neuralcodec.bitstream import Chapter, FramePacket, StreamHeader, StreamWriter
-from neuralcodec.codecs.coding import Coded, FlagshipCoder, Planes
+from neuralcodec.codecs.coding import Coded, FlagshipCoder, Planes, place
 from neuralcodec.codecs.files import LoadedModel
 from neuralcodec.core.errors import UsageError
 from neuralcodec.core.types import QUALITY_STEPS, Frame, SidePacket, SideStream, VideoProperties
+from neuralcodec.entropy import MaskMode
 from neuralcodec.nn.layout import planes_to_tensors
 from neuralcodec.nn.selection import apply_widths
 from neuralcodec.pipeline.device import core_count, prepare_exact
@@ -27,13 +28,15 @@ LOOKAHEAD = 8
 class EncodeOptions:
     """``quality`` 0..100 in steps of 0.5; ``gop`` frames in a group, 0 for a single intra frame; ``workers`` None: one for each core.
 
-    The bytes written depend on ``threads`` (intra-operator threads of a worker) but not on ``workers``."""
+    The bytes written depend on ``threads`` (intra-operator threads of a worker) but not on ``workers``. ``mask_modes`` restricts what the
+    encoder may choose a skip mask from (None: all that the model knows; empty: nothing is skipped)."""
 
     level: int = 1
     quality: float = 50.0
     gop: int = 32
     workers: int | None = None
     threads: int = 1
+    mask_modes: tuple[MaskMode, ...] | None = None
 
     def quality_index(self) -> int:
         """Raises UsageError for a quality off the grid."""
@@ -67,7 +70,7 @@ class StreamEncoder:
             video=video, model_id=loaded.identity, model_name=loaded.name, width_tables=loaded.widths, level=options.level,
             gop_size=options.gop, quality=self.quality, side_streams=side_streams, metadata=metadata or {}, chapters=chapters, encoder=program)
         apply_widths(loaded.model, loaded.widths[options.level - 1])
-        loaded.model.to(device)
+        place(loaded.model, device)
         prepare_exact(device)
 
     def run(self, items: Iterable[Frame | SidePacket], writer: StreamWriter, on_frame: Callable[[FramePacket, Coded, int], None] | None = None) -> int:
@@ -114,6 +117,8 @@ class StreamEncoder:
     def _encode_group(self, job: Job[Frame | SidePacket, _Result]) -> None:
         torch.set_num_threads(self.options.threads)
         coder = FlagshipCoder(self.loaded.model, self.device)
+        if self.options.mask_modes is not None:
+            coder.mask_modes = self.options.mask_modes
         size = (self.video.height, self.video.width)
         coded, before = None, None
         for item in job:
@@ -128,7 +133,7 @@ class StreamEncoder:
                 coded = coder.encode_inter(source, self.quality, size, before, coded.planes, coded.parsed)
             before = source
             packet = FramePacket(intra, item.pts, coded.payload, coded.modes, item.duration)
-            job.put(_Result(frame=packet, coded=replace(coded, planes=coded.planes)))
+            job.put(_Result(frame=packet, coded=coded))
 
 
 def _frame_step(video: VideoProperties) -> int:

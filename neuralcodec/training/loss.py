@@ -9,7 +9,7 @@ from torch import Tensor
 
 from neuralcodec.core.types import QUALITY_STEPS
 
-LAMBDA_LOW, LAMBDA_HIGH = 24.0, 12288.0
+LAMBDA_LOW, LAMBDA_HIGH = 64.0, 16384.0
 """Weights of the squared error of samples in 0..1 against one bit per pixel, at quality 0 and 100; geometric in between."""
 
 

@@ -27,14 +27,13 @@ from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.core.types import Frame
 from neuralcodec.nn.quality import ANCHORS
 from neuralcodec.nn.selection import units
-from neuralcodec.nn.slimmable import SlimmableBlock
 
 CHANNELS, DETAILED, MOTION_CHANNELS = 24, 8, 16
 """Transform coefficients of a cell (16 of Y, 4 of U and V each), those of them that keep differences, motion features."""
 CONFIG = FlagshipConfig(
-    intra=IntraConfig(CHANNELS, CHANNELS + 2 * DETAILED, 8, encoder_blocks=1, decoder_blocks=2),
+    intra=IntraConfig(CHANNELS, CHANNELS + 2 * DETAILED, 8, encoder_blocks=1, decoder_blocks=1),
     motion=MotionConfig(MOTION_CHANNELS, 8, 8, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1),
-    inter=InterConfig(CHANNELS, CHANNELS, 8, 1, 1, 1, 2, motion_channels=MOTION_CHANNELS, motion_latent=8),
+    inter=InterConfig(CHANNELS, CHANNELS + 2 * DETAILED, 8, 1, 1, 1, 1, motion_channels=MOTION_CHANNELS, motion_latent=8),
 )
 
 
@@ -72,7 +71,7 @@ def _make(model: Flagship) -> None:
     for module in model.modules():
         if isinstance(module, HyperEncoder):
             module.down2.weight.mul_(15)
-        elif isinstance(module, SlimmableBlock):
+        elif hasattr(module, "project"):  # residual blocks of both kinds
             for conv in (module.project, module.spatial):
                 conv.weight.mul_(0.1)
                 conv.bias.mul_(0.02)
@@ -91,8 +90,8 @@ def _make(model: Flagship) -> None:
 
     inter = model.inter
     _set(inter.analysis.enter, torch.cat([rows, -rows, 0.02 * torch.randn(CHANNELS, CHANNELS)], 1))
-    _set(inter.analysis.down, mean / 4)
-    _set(inter.decoder.up.conv, mean.T)
+    _set(inter.analysis.down, torch.cat([mean, details]) / 4)
+    _set(inter.decoder.up.conv, torch.cat([mean, details]).T)
     _set(inter.decoder.fuse.conv, torch.cat([torch.eye(CHANNELS), 0.005 * torch.randn(CHANNELS, CHANNELS)], 1))
     _set(inter.decoder.head, rows.T)
     _set_gain(inter.gain, 2.0, 6.5)

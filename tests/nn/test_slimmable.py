@@ -111,10 +111,13 @@ def test_block_is_a_narrow_block_beside_untouched_channels(option):
 
 def test_plain_block_is_the_full_width_one():
     torch.manual_seed(4)
-    block = Block(8)
+    block, slimmable = Block(8), SlimmableBlock(8)
+    weights = {name.removeprefix("inner."): t for name, t in block.state_dict().items()}
+    assert {name for name in slimmable.state_dict() if "selection" not in name} == set(weights)  # nothing to select
+    slimmable.load_state_dict(weights, strict=False)
     x = torch.randn(1, 8, 4, 4)
-    assert torch.equal(block(x), block.inner.run(x, 1.0))
-    assert not any("selection" in name for name in block.state_dict())
+    assert torch.equal(block(x), slimmable(x))
+    assert not units(block)
 
 
 @pytest.mark.parametrize("option", range(3))

@@ -1,0 +1,140 @@
+"""Our codec measured: clips through real files, in memory, by the encoder and decoder that the commands use."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from neuralcodec.bench.metrics import clip_psnr
+from neuralcodec.bench.points import Clip, Point, make_point
+from neuralcodec.bitstream import Damage, FramePacket, StreamReader, StreamWriter
+from neuralcodec.codecs.coding import Coded
+from neuralcodec.codecs.complexity import INTER, INTRA, complexity, total
+from neuralcodec.codecs.files import LoadedModel
+from neuralcodec.core.errors import MeasureError
+from neuralcodec.core.types import Frame
+from neuralcodec.entropy import MaskMode
+from neuralcodec.pipeline import DecodeOptions, EncodeOptions, StreamDecoder, StreamEncoder
+from neuralcodec.pipeline.decoder import DecodedFrame
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A change to our codec that is compared with it. ``name`` stands behind the level in the codec's name; ``mask_modes`` as in
+    EncodeOptions; ``widths`` replaces the level's width table."""
+
+    name: str = ""
+    mask_modes: tuple[MaskMode, ...] | None = None
+    widths: bytes | None = None
+
+
+def codec_name(level: int, variant: Variant | None = None) -> str:
+    """"ours-l2", "ours-l2 derived", ..."""
+    return f"ours-l{level}" + (f" {variant.name}" if variant and variant.name else "")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A stream and what its encoder counted: packet bytes by frame, bits by syntax element, (coded, all) elements by latent."""
+
+    data: bytes
+    kinds: str
+    frame_bytes: list[int]
+    syntax_bits: dict[str, float]
+    elements: dict[str, tuple[int, int]]
+    seconds: float
+
+
+def encode(clip: Clip, loaded: LoadedModel, options: EncodeOptions, device: torch.device = CPU) -> Encoded:
+    """Encode a clip into a file in memory, without side streams."""
+    kinds: list[str] = []
+    sizes: list[int] = []
+    bits: Counter[str] = Counter()
+    elements: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+
+    def count(packet: FramePacket, coded: Coded, size: int) -> None:
+        kind = "I" if packet.intra else "P"
+        kinds.append(kind)
+        sizes.append(size)
+        for name, value in coded.parsed.bits.items():
+            bits[f"{kind} {name}"] += value
+        # The entropy coder's last word is rarely full: what is left of the packet counts with the framing.
+        bits["framing"] += 8 * size - sum(coded.parsed.bits.values())
+        for name, mask in coded.parsed.masks.items():
+            elements[f"{kind} {name}"][0] += int(mask.sum())
+            elements[f"{kind} {name}"][1] += mask.size
+
+    started = time.perf_counter()
+    file = io.BytesIO()
+    encoder = StreamEncoder(loaded, clip.video, options, device)
+    writer = StreamWriter(file, encoder.header)
+    encoder.run(iter(clip.frames), writer, count)
+    writer.finish()
+    seconds = time.perf_counter() - started
+    bits["container"] = 8 * (writer.position - sum(sizes))
+    return Encoded(file.getvalue(), "".join(kinds), sizes, dict(bits), {n: (c, a) for n, (c, a) in elements.items()}, seconds)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Pictures of a stream, seconds for all of them and until the first one."""
+
+    frames: list[Frame]
+    seconds: float
+    first_seconds: float
+
+
+def decode(data: bytes, loaded: LoadedModel, options: DecodeOptions | None = None, device: torch.device = CPU) -> Decoded:
+    """Decode a stream of ``encode``. Raises MeasureError when a part of it is reported damaged."""
+    started = time.perf_counter()
+    frames, first = [], 0.0
+    for item in _results(data, loaded, options or DecodeOptions(), device):
+        if not frames:
+            first = time.perf_counter() - started
+        frames.append(item.frame)
+    return Decoded(frames, time.perf_counter() - started, first)
+
+
+def entropy_milliseconds(data: bytes, loaded: LoadedModel) -> tuple[float, float]:
+    """Milliseconds a frame, on one thread, of entropy decoding alone and of the whole exact path (with its networks, without pictures)."""
+    started = time.perf_counter()
+    seconds = [item.parsed.entropy_seconds for item in _results(data, loaded, DecodeOptions(workers=1, threads=1, pictures=False), CPU)]
+    whole = time.perf_counter() - started
+    return 1000 * sum(seconds) / len(seconds), 1000 * whole / len(seconds)
+
+
+def _results(data: bytes, loaded: LoadedModel, options: DecodeOptions, device: torch.device) -> Iterator[DecodedFrame]:
+    for item in StreamDecoder(StreamReader(io.BytesIO(data), strict=True), loaded, options, device).run():
+        if isinstance(item, Damage):
+            raise MeasureError(f"the stream is damaged at byte {item.offset}: {item.reason}")
+        yield item
+
+
+def measure(clip: Clip, loaded: LoadedModel, level: int, quality: float, *, gop: int = 32, variant: Variant | None = None,
+            device: torch.device = CPU, workers: int | None = None, timed: bool = True, entropy: bool = False) -> Point:
+    """A clip at one level and quality.
+
+    ``extra`` of the point holds ``kmac_i`` and ``kmac_p``, thousands of multiply-accumulates of the decoder for a luma sample; with ``entropy``
+    also ``entropy_ms`` and ``parse_ms`` (see ``entropy_milliseconds``). Raises UsageError for a level or quality that cannot be had."""
+    variant = variant or Variant()
+    if variant.widths is not None and 1 <= level <= loaded.levels:
+        loaded = replace(loaded, widths=(*loaded.widths[: level - 1], variant.widths, *loaded.widths[level:]))
+    options = EncodeOptions(level=level, quality=quality, gop=gop, workers=workers, mask_modes=variant.mask_modes)
+    coded = encode(clip, loaded, options, device)
+    decoded = decode(coded.data, loaded, DecodeOptions(workers=workers, threads=None if timed else 1), device)
+    parts = complexity(loaded.model, loaded.widths[level - 1])
+    extra = {"kmac_i": float(total(parts, INTRA)) / 1000, "kmac_p": float(total(parts, INTER)) / 1000}
+    if entropy:
+        extra["entropy_ms"], extra["parse_ms"] = entropy_milliseconds(coded.data, loaded)
+    return make_point(
+        clip, codec_name(level, variant), quality, clip_psnr(clip.planes, [f.planes for f in decoded.frames]), bits=8 * len(coded.data),
+        file_bytes=len(coded.data), kinds=coded.kinds, frame_bits=[8 * n for n in coded.frame_bytes],
+        times=(coded.seconds, decoded.seconds, decoded.first_seconds) if timed else None, syntax_bits=coded.syntax_bits,
+        skipped={n: 1 - c / a for n, (c, a) in coded.elements.items()}, extra=extra)

@@ -1,0 +1,211 @@
+"""What ``inspect`` finds in a stream, as plain data: container facts from its packets, the rest from its latents."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from neuralcodec.bitstream import (
+    Damage,
+    EndOfStream,
+    FramePacket,
+    GopStart,
+    HeaderCopy,
+    Packet,
+    StreamHeader,
+    StreamIndex,
+    StreamReader,
+)
+from neuralcodec.core.types import SidePacket
+
+if TYPE_CHECKING:
+    from neuralcodec.codecs.coding import Parsed
+
+FRAMING, SIDE, HEADERS, ROUNDING, UNPARSED, DAMAGED = "framing", "side streams", "header and index", "rounding", "unparsed frames", "damaged"
+"""Names of the bits that are no syntax element of a latent."""
+
+
+def kind_of(packet: Packet) -> str:
+    """The name of a packet's kind."""
+    match packet.content:
+        case FramePacket(intra=intra):
+            return "I frame" if intra else "P frame"
+        case GopStart():
+            return "group start"
+        case SidePacket():
+            return "side"
+        case StreamIndex():
+            return "index"
+        case HeaderCopy():
+            return "header copy"
+        case EndOfStream():
+            return "end"
+    return "unknown"
+
+
+def header_facts(header: StreamHeader, size: int) -> dict[str, Any]:
+    """The stream header; rationals as "a/b", quality as the user gives it."""
+    video, colour = header.video, header.video.colour
+    return {
+        "bytes": size,
+        "width": video.width,
+        "height": video.height,
+        "time_base": _ratio(video.time_base),
+        "frame_rate": _ratio(video.frame_rate),
+        "sample_aspect_ratio": _ratio(video.sample_aspect_ratio),
+        "rotation": video.rotation,
+        "still": video.still,
+        "colour": {
+            "primaries": colour.primaries,
+            "transfer": colour.transfer,
+            "matrix": colour.matrix,
+            "range": {None: "unspecified", False: "limited", True: "full"}[colour.full_range],
+            "chroma_location": colour.chroma_location,
+        },
+        "level": header.level,
+        "levels": header.levels,
+        "level_locked": header.level_locked,
+        "arithmetic": header.arithmetic.name.lower().replace("_", " "),
+        "quality": header.quality / 2,
+        "gop_size": header.gop_size,
+        "encoder": header.encoder,
+        "metadata": dict(header.metadata),
+        "chapters": [{"start": float(c.start * c.time_base), "end": float(c.end * c.time_base), "metadata": dict(c.metadata)} for c in header.chapters],
+        "side_streams": [
+            {"kind": s.kind, "codec": s.codec, "time_base": _ratio(s.time_base), "extradata_bytes": len(s.extradata),
+             "disposition": s.disposition, "parameters": dict(s.parameters), "metadata": dict(s.metadata)}
+            for s in header.side_streams
+        ],
+    }
+
+
+def _ratio(value: Any) -> str | None:
+    return None if value is None else f"{value.numerator}/{value.denominator}"
+
+
+class Facts:
+    """Collects packets, damage and parsed frames one by one; memory grows with the number of groups only."""
+
+    def __init__(self, reader: StreamReader) -> None:
+        self._reader, self._base = reader, reader.header.video.time_base
+        self.kinds: dict[str, dict[str, int]] = {}
+        self.gops: list[dict[str, Any]] = []
+        self.damage: list[dict[str, Any]] = []
+        self.bits: dict[str, float] = {}
+        self.latents: dict[str, list[int]] = {}
+        self.frames = self.end = 0
+        self.first: int | None = None
+        self._digest = hashlib.md5(usedforsecurity=False)
+        for table in reader.header.width_tables:
+            self._digest.update(table)
+        self.parsed = 0
+        self._add_bits(HEADERS, 8 * reader.header_size)
+
+    def packet(self, packet: Packet) -> None:
+        """A packet of the container."""
+        kind, content = kind_of(packet), packet.content
+        entry = self.kinds.setdefault(kind, {"count": 0, "bytes": 0, "framing": 0, "smallest": packet.size, "largest": 0})
+        entry["count"] += 1
+        entry["bytes"] += packet.size
+        entry["framing"] += packet.framing
+        entry["smallest"], entry["largest"] = min(entry["smallest"], packet.size), max(entry["largest"], packet.size)
+        payload = packet.size - packet.framing
+        if isinstance(content, FramePacket):
+            self._frame(content, packet.size)
+            self._add_bits(FRAMING, 8 * packet.framing)
+            self._add_bits(UNPARSED, 8 * payload)
+        elif isinstance(content, SidePacket):
+            self._add_bits(FRAMING, 8 * packet.framing)
+            self._add_bits(SIDE, 8 * payload)
+        elif isinstance(content, GopStart):
+            self.gops.append({"first_frame": content.first_frame, "frames": 0, "pts": content.pts, "time": float(content.pts * self._base),
+                              "quality": content.quality / 2, "offset": packet.offset, "frame_bytes": 0})
+            self._add_bits(FRAMING, 8 * packet.size)
+        else:
+            self._add_bits(HEADERS, 8 * packet.size)
+
+    def _frame(self, frame: FramePacket, size: int) -> None:
+        self.frames += 1
+        self.first = frame.pts if self.first is None else min(self.first, frame.pts)
+        self.end = max(self.end, frame.pts + frame.duration)
+        if self.gops:
+            self.gops[-1]["frames"] += 1
+            self.gops[-1]["frame_bytes"] += size
+
+    def damaged(self, damage: Damage) -> None:
+        """A damaged place of the container, or a frame whose payload is malformed: its bits stay "unparsed"."""
+        place = {"offset": damage.offset, "bytes": damage.size, "reason": damage.reason, "breaks_group": damage.breaks_group}
+        if place not in self.damage:  # the decoder tells of the container's damage again
+            self.damage.append(place)
+
+    def latent(self, packet: FramePacket, parsed: Parsed) -> None:
+        """A frame's latents, in the order of the stream."""
+        self.parsed += 1
+        self._add_bits(UNPARSED, -8 * len(packet.payload))
+        self._add_bits(ROUNDING, 8 * len(packet.payload) - sum(parsed.bits.values()))
+        for element, bits in parsed.bits.items():
+            self._add_bits(element, bits)
+        for name, mask in parsed.masks.items():
+            count = self.latents.setdefault(f"{'I' if packet.intra else 'P'} {name}", [0, 0])
+            count[0] += mask.size - int(mask.sum())
+            count[1] += mask.size
+        for part in parsed.digest_parts():
+            self._digest.update(part)
+
+    def _add_bits(self, name: str, bits: float) -> None:
+        self.bits[name] = self.bits.get(name, 0.0) + bits
+
+    def latents_md5(self) -> str:
+        """md5 over the width tables of all levels, then latents and masks of each frame: equal on all machines."""
+        return self._digest.hexdigest()
+
+    def document(self, name: str, size: int, model_installed: bool) -> dict[str, Any]:
+        """Everything as one object, which ``inspect --help`` describes; ``size`` is the file's in bytes."""
+        reader, header = self._reader, self._reader.header
+        seconds = float((self.end - self.first) * self._base) if self.first is not None else 0.0
+        # What no packet accounts for: damaged bytes, and frames that follow them in their group.
+        lost = 8 * size - sum(self.bits.values())
+        bits = {**self.bits, DAMAGED: lost}
+        frame_bytes = sum(self.kinds.get(kind, {}).get("bytes", 0) for kind in ("I frame", "P frame"))
+        pixels = max(1, self.frames * header.video.width * header.video.height)
+        return {
+            "file": name,
+            "bytes": size,
+            "header": header_facts(header, reader.header_size),
+            "model": {"name": header.model_name, "identity": header.model_id.hex(), "installed": model_installed},
+            "width_tables": [list(table) for table in header.width_tables],
+            "index": reader.index() is not None,
+            "frames": self.frames,
+            "seconds": seconds,
+            "bits_per_pixel": 8 * frame_bytes / pixels,
+            "packets": self.kinds,
+            "bits": {element: round(n, 3) for element, n in sorted(bits.items()) if abs(n) >= 0.5 or element not in (UNPARSED, DAMAGED)},
+            "skipped_percent": {latent: round(100 * skipped / max(1, n), 3) for latent, (skipped, n) in self.latents.items()},
+            "gops": self.gops,
+            "damage": self.damage,
+            "latents_md5": self.latents_md5() if self.parsed and self.parsed == self.frames else None,
+        }
+
+
+def describe_packet(packet: Packet) -> dict[str, Any]:
+    """One packet as an object of ``--packets --json``."""
+    content = packet.content
+    out: dict[str, Any] = {"offset": packet.offset, "bytes": packet.size, "kind": kind_of(packet), "framing": packet.framing}
+    if isinstance(content, FramePacket):
+        out |= {"pts": content.pts, "duration": content.duration, "quality": content.quality / 2, "decode_order": content.decode_order,
+                "display_order": content.display_order, "references": list(content.references), "modes": list(content.modes)}
+    elif isinstance(content, GopStart):
+        out |= {"first_frame": content.first_frame, "pts": content.pts, "quality": content.quality / 2}
+    elif isinstance(content, SidePacket):
+        out |= {"stream": content.stream, "pts": content.pts, "dts": content.dts, "duration": content.duration, "keyframe": content.keyframe}
+    elif isinstance(content, StreamIndex):
+        out |= {"frames": content.frame_count, "groups": len(content.entries)}
+    return out
+
+
+def describe_parsed(parsed: Parsed) -> dict[str, Any]:
+    """What a frame's latents add to its packet's object."""
+    return {
+        "bits": {element: round(bits, 3) for element, bits in parsed.bits.items()},
+        "skipped_percent": {name: round(100 * (1 - float(mask.mean())), 3) if mask.size else 0.0 for name, mask in parsed.masks.items()},
+    }

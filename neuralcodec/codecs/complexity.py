@@ -1,0 +1,100 @@
+"""Multiply-accumulates and parameters of a model's parts, from its structure alone: nothing is run.
+
+Counted are the multiplications of all convolutions, slimmable ones at the width that a table gives them, for one luma sample of a
+picture whose sides are multiples of 64 (other sizes are padded, and cost that much more). Not counted: element-wise gains, activations,
+and the interpolation filters of motion compensation, which belong to no network and cost the same at every level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import prod
+
+from torch import nn
+
+from neuralcodec.codecs.flagship import Flagship
+from neuralcodec.nn.exact import ExactConv2d
+from neuralcodec.nn.selection import WIDTHS, SlimmableUnit, units
+
+INTRA, INTER, ENCODER = "I", "P", "encoder"
+"""What a part runs for: decoding an I frame, decoding a P frame, encoding only. (Encoders run the decoder's parts as well.)"""
+
+_PRIOR = {"up1": 64, "mix1": 32, "up2": 32, "": 16}
+_SYNTHESIS = {"coarse": 16, "up": 16, "": 8}
+_ANALYSIS = {"down": 16, "last": 16, "": 8}
+_HYPER = {"enter": 16, "spatial": 16, "down1": 32, "down2": 64}
+_EIGHTH = {"": 8}
+
+_PARTS: tuple[tuple[str, str, tuple[tuple[str, dict[str, int]], ...]], ...] = (
+    ("intra prior", INTRA, (("intra.prior", _PRIOR),)),
+    ("intra decoder", INTRA, (("intra.synthesis", _SYNTHESIS),)),
+    ("motion prior", INTER, (("motion.prior", _PRIOR),)),
+    ("motion decoder", INTER, (("motion.decoder", _SYNTHESIS),)),
+    ("motion refinement", INTER, (("motion.refinement", _EIGHTH),)),
+    ("feature extraction", INTER, (("inter.extraction", _EIGHTH),)),
+    ("context refinement", INTER, (("inter.refinement", _EIGHTH),)),
+    ("contextual prior", INTER, (("inter.prior", _PRIOR),)),
+    ("contextual decoder", INTER, (("inter.decoder", _SYNTHESIS),)),
+    ("intra encoder", ENCODER, (("intra.analysis", _ANALYSIS), ("intra.hyper_analysis", _HYPER))),
+    ("motion encoder", ENCODER, (("motion.encoder", _ANALYSIS), ("motion.hyper_analysis", _HYPER))),
+    ("contextual encoder", ENCODER, (("inter.analysis", _ANALYSIS), ("inter.hyper_analysis", _HYPER))),
+)
+"""Name, role, and for each module its children's input grids: one position for n x n luma samples ("" for all others)."""
+
+
+@dataclass(frozen=True)
+class PartWork:
+    """``macs`` multiply-accumulates for one luma sample; ``parameters`` of the full width; ``exact``: integer arithmetic, never slimmed."""
+
+    name: str
+    role: str
+    macs: Fraction
+    parameters: int
+    exact: bool
+
+    @property
+    def kmacs(self) -> float:
+        return float(self.macs) / 1000
+
+
+def part_modules() -> dict[str, tuple[str, ...]]:
+    """Qualified names of the modules that each part consists of."""
+    return {name: tuple(path for path, _ in modules) for name, _, modules in _PARTS}
+
+
+def complexity(model: Flagship, widths: bytes) -> tuple[PartWork, ...]:
+    """All parts at a width table (one option for each slimmable unit). Raises ValueError for a table of another length."""
+    found = list(units(model).values())
+    if len(found) != len(widths):
+        raise ValueError(f"width table has {len(widths)} entries, the model {len(found)} slimmable units")
+    option = {id(unit): WIDTHS[o] for unit, o in zip(found, widths, strict=True)}
+    parts = []
+    for name, role, modules in _PARTS:
+        macs, parameters = Fraction(0), 0
+        for path, grids in modules:
+            for child_name, child in model.get_submodule(path).named_children():
+                grid = grids.get(child_name, grids.get(""))
+                macs += Fraction(sum(_macs(child, option)), grid**2)
+            parameters += sum(p.numel() for n, p in model.get_submodule(path).named_parameters() if "selection." not in n)
+        parts.append(PartWork(name, role, macs, parameters, name.endswith("prior")))
+    return tuple(parts)
+
+
+def total(parts: tuple[PartWork, ...], role: str) -> Fraction:
+    """Multiply-accumulates for one luma sample of all parts of a role."""
+    return sum((part.macs for part in parts if part.role == role), Fraction(0))
+
+
+def _macs(module: nn.Module, option: dict[int, float]) -> Iterator[int]:
+    """Multiply-accumulates for one position of the module's input grid."""
+    if isinstance(module, SlimmableUnit):
+        yield module.macs_per_position(option[id(module)])
+    elif isinstance(module, ExactConv2d):
+        yield module.kernel**2 * module.cout * module.cin // module.groups
+    elif isinstance(module, nn.Conv2d):
+        yield prod(module.kernel_size) * module.out_channels * module.in_channels // module.groups
+    else:
+        for child in module.children():
+            yield from _macs(child, option)
