@@ -25,7 +25,7 @@ def wheel(tmp_path_factory) -> Path:
     source.mkdir()
     for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    for name in ("neuralcodec", "models"):
+    for name in ("neuralcodec", "models", "demo"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-index", "--no-build-isolation", "-w", folder, source]
     result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
@@ -56,6 +56,13 @@ def test_an_installed_wheel_finds_its_models(wheel, tmp_path):
     found = Path(result.stdout.strip())
     assert found == tmp_path / "neuralcodec" / "weights", result.stderr
     assert (found / "README.md").read_bytes() == (ROOT / "models" / "README.md").read_bytes()
+
+
+def test_the_wheel_holds_the_demo_clip(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    code = "from neuralcodec.core.resources import demo_clip; print(demo_clip())"
+    result = subprocess.run([sys.executable, "-c", code], check=False, cwd=tmp_path, capture_output=True, text=True)
+    assert Path(result.stdout.strip()) == tmp_path / "neuralcodec" / "democlip" / "frog.mp4", result.stderr
 
 
 def test_the_wheel_installs_the_command(wheel):

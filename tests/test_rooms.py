@@ -21,7 +21,7 @@ BELOW: dict[str, set[str]] = {
     "codecs": {"core", "bitstream", "entropy", "nn"},
     "pipeline": {"core", "bitstream", "entropy", "nn", "codecs"},
     "training": {"core", "bitstream", "entropy", "nn", "codecs"},
-    "bench": {"core", "bitstream", "entropy", "nn", "codecs"},
+    "bench": {"core", "bitstream", "entropy", "nn", "codecs", "pipeline", "media"},
     "media": {"core"},
     "cli": {"core", "bitstream", "entropy", "nn", "codecs", "pipeline", "training", "bench", "media"},
 }
@@ -35,7 +35,7 @@ OUTSIDE: dict[str, set[str]] = {
     "codecs": {"numpy", "torch", "safetensors", "cv2"},
     "pipeline": {"numpy", "torch", "safetensors", "cv2"},
     "training": {"numpy", "torch", "safetensors", "cv2", "av", "scipy", "matplotlib", "tensorboard"},
-    "bench": {"numpy", "torch", "av", "scipy", "matplotlib"},
+    "bench": {"numpy", "torch", "av", "scipy", "matplotlib", "bjontegaard"},
     "media": {"numpy", "av", "imageio", "PIL"},
     "cli": {"numpy", "torch", "av", "click", "rich", "PIL"},
 }

@@ -13,6 +13,7 @@ COMMANDS = {
     "inspect": "neuralcodec.cli.inspect:inspect",
     "models": "neuralcodec.cli.models:models",
     "demo": "neuralcodec.cli.demo:demo",
+    "bench": "neuralcodec.cli.bench:bench",
     "train": "neuralcodec.cli.train:train",
 }
 """Subcommands by name: "module:attribute", imported when they are used or listed. A module imports click and light modules at its top."""

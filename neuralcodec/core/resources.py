@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from neuralcodec.core.errors import ModelError
+from neuralcodec.core.errors import InputError, ModelError
+
+
+def _folder(installed_name: str, checkout_name: str) -> Path | None:
+    """A folder that is ``neuralcodec/INSTALLED_NAME`` in an installation and stands beside the package in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / installed_name
+    if installed.is_dir():
+        return installed
+    # In a checkout, and so in an editable installation, the folder stands beside the package. Beside an installed package a
+    # folder of that name would be somebody else's, hence the second condition.
+    checkout = package.parent
+    if (checkout / checkout_name).is_dir() and (checkout / "setup.cfg").is_file():
+        return checkout / checkout_name
+    return None
 
 
 def model_folder() -> Path:
@@ -13,13 +27,20 @@ def model_folder() -> Path:
     Raises:
         ModelError: the installation has no such folder.
     """
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "weights"
-    if installed.is_dir():
-        return installed
-    # In a checkout, and so in an editable installation, models/ stands beside the package. Beside an installed package a
-    # folder of that name would be somebody else's, hence the second condition.
-    checkout = package.parent
-    if (checkout / "models").is_dir() and (checkout / "setup.cfg").is_file():
-        return checkout / "models"
-    raise ModelError(f"the model folder is missing from this installation (looked in {installed})")
+    folder = _folder("weights", "models")
+    if folder is None:
+        installed = Path(__file__).resolve().parents[1] / "weights"
+        raise ModelError(f"the model folder is missing from this installation (looked in {installed})")
+    return folder
+
+
+def demo_clip() -> Path:
+    """The bundled clip, a few seconds of video with sound.
+
+    Raises:
+        InputError: the installation has none.
+    """
+    folder = _folder("democlip", "demo")
+    if folder is None or not (folder / "frog.mp4").is_file():
+        raise InputError("the demo clip is missing from this installation")
+    return folder / "frog.mp4"

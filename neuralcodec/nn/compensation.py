@@ -19,20 +19,40 @@ TAP_SUM = 32.0
 VECTOR_STEPS = 8
 """Vectors are rounded to 1/8 of a sample."""
 VECTOR_LIMIT = 512.0
+STRIP = 32
+"""Rows worked on at a time, so that temporaries stay in the cache."""
 GRID_FRAC = 4
 """Vectors on the coarse grid are rounded to 1/16 of a luma sample, so that their interpolation is exact."""
 
 
 def double_size(x: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, C, 2H, 2W): even positions are the samples, odd ones the 6-tap half-sample values; edges repeat."""
-    return _double_last(_double_last(x).transpose(-1, -2)).transpose(-1, -2)
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _double_rows(_double_columns(x))
+    b, c, h, w = x.shape
+    out = x.new_empty(b, c, 2 * h, 2 * w)
+    rows = torch.arange(-2, h + 3, device=x.device).clamp_(0, h - 1)
+    for top in range(0, h, STRIP):
+        n = min(STRIP, h - top)
+        wide = _double_columns(x[:, :, rows[top : top + n + 5]])  # (B, C, n + 5, 2W)
+        out[:, :, 2 * top : 2 * (top + n) : 2] = wide[:, :, 2 : 2 + n]
+        out[:, :, 2 * top + 1 : 2 * (top + n) : 2] = _half_samples([wide[:, :, i : i + n] for i in range(6)])
+    return out
 
 
-def _double_last(x: Tensor) -> Tensor:
+def _half_samples(taps: list[Tensor]) -> Tensor:
+    # Sums of integers times a power of two: exact in any order. The pairing halves the multiplications.
+    return (taps[2] + taps[3]).mul_(20).sub_(taps[1] + taps[4], alpha=5).add_(taps[0] + taps[5]).mul_(1 / TAP_SUM)
+
+
+def _double_columns(x: Tensor) -> Tensor:
     n = x.shape[-1]
     p = torch.cat([x[..., :1], x[..., :1], x, x[..., -1:], x[..., -1:], x[..., -1:]], -1)
-    half = sum(t * p[..., i : i + n] for i, t in enumerate(TAPS)) * (1 / TAP_SUM)
-    return torch.stack([x, half], -1).flatten(-2)
+    return torch.stack([x, _half_samples([p[..., i : i + n] for i in range(6)])], -1).flatten(-2)
+
+
+def _double_rows(x: Tensor) -> Tensor:
+    return _double_columns(x.transpose(-1, -2)).transpose(-1, -2)
 
 
 def upsample_vectors(vectors: Tensor, factor: int) -> Tensor:
@@ -53,10 +73,24 @@ def compensate(y: Tensor, uv: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     reference. Returns planes of the same shapes, not rounded. Differentiable in all three.
     """
     v = round_vectors(vectors, 1 << GRID_FRAC)
-    luma = round_vectors(upsample_vectors(v, 8), VECTOR_STEPS)
-    chroma = round_vectors(upsample_vectors(v * 0.5, 4), VECTOR_STEPS)
-    sample = _sample_smooth if torch.is_grad_enabled() and (vectors.requires_grad or y.requires_grad) else _sample_exact
-    return sample(double_size(y), luma), sample(double_size(uv), chroma)
+    if torch.is_grad_enabled() and (vectors.requires_grad or y.requires_grad):
+        luma = round_vectors(upsample_vectors(v, 8), VECTOR_STEPS)
+        chroma = round_vectors(upsample_vectors(v * 0.5, 4), VECTOR_STEPS)
+        return _sample_smooth(double_size(y), luma), _sample_smooth(double_size(uv), chroma)
+    return _compensate_exact(y, v, 8), _compensate_exact(uv, v * 0.5, 4)
+
+
+def _compensate_exact(plane: Tensor, vectors: Tensor, factor: int) -> Tensor:
+    """plane (B, C, H, W), vectors (B, 2, H / factor, W / factor) in its samples. Works in strips that stay in the cache."""
+    doubled = double_size(plane)
+    out = torch.empty_like(plane)
+    cells, step = vectors.shape[2], max(1, STRIP // factor)
+    for top in range(0, cells, step):
+        end = min(top + step, cells)
+        first, last = max(top - 1, 0), min(end + 1, cells)  # interpolation looks one cell up and down
+        dense = upsample_vectors(vectors[:, :, first:last], factor)[:, :, (top - first) * factor : (end - first) * factor]
+        out[:, :, top * factor : end * factor] = _sample_exact(doubled, round_vectors(dense, VECTOR_STEPS), top * factor)
+    return out
 
 
 def _sample_smooth(doubled: Tensor, vectors: Tensor) -> Tensor:
@@ -68,25 +102,26 @@ def _sample_smooth(doubled: Tensor, vectors: Tensor) -> Tensor:
     return F.grid_sample(doubled, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
-def _sample_exact(doubled: Tensor, vectors: Tensor) -> Tensor:
-    """The same by integer gathers: positions in eighths of a sample are quarters of the doubled grid."""
+def _sample_exact(doubled: Tensor, vectors: Tensor, top: int) -> Tensor:
+    """The same by integer gathers, for the rows from ``top`` on: positions in eighths of a sample are quarters of the doubled grid."""
     b, c, h2, w2 = doubled.shape
-    quarters = (vectors * VECTOR_STEPS).to(torch.int32)  # (B, 2, H, W), in quarters of the doubled grid
-    px = (quarters[:, 0] + 8 * torch.arange(w2 // 2, device=vectors.device, dtype=torch.int32)).clamp_(0, 4 * (w2 - 1))
-    py = (quarters[:, 1] + 8 * torch.arange(h2 // 2, device=vectors.device, dtype=torch.int32)[:, None]).clamp_(0, 4 * (h2 - 1))
+    rows, columns = vectors.shape[2:]
+    quarters = (vectors * VECTOR_STEPS).to(torch.int32)  # (B, 2, rows, W), in quarters of the doubled grid
+    device, kind = vectors.device, torch.int32
+    px = quarters[:, 0].add_(torch.arange(0, 8 * columns, 8, device=device, dtype=kind)).clamp_(0, 4 * (w2 - 1))
+    py = quarters[:, 1].add_(torch.arange(8 * top, 8 * (top + rows), 8, device=device, dtype=kind)[:, None]).clamp_(0, 4 * (h2 - 1))
+    fx, fy = (px & 3).to(doubled.dtype).mul_(0.25), (py & 3).to(doubled.dtype).mul_(0.25)  # (B, rows, W)
     x0, y0 = px >> 2, py >> 2
-    fx, fy = (px & 3).to(doubled.dtype)[:, None] * 0.25, (py & 3).to(doubled.dtype)[:, None] * 0.25
-    right = (x0 < w2 - 1).to(torch.int32)
-    down = (y0 < h2 - 1).to(torch.int32) * w2
-    index = (y0 * w2 + x0).flatten(1)  # (B, H * W)
-    right, down = right.flatten(1), down.flatten(1)
-    flat = doubled.flatten(2)
-
-    def take(at: Tensor) -> Tensor:
-        if b == 1:
-            return flat.index_select(2, at[0]).view(b, c, h2 // 2, w2 // 2)
-        return flat.gather(2, at.long()[:, None].expand(-1, c, -1)).view(b, c, h2 // 2, w2 // 2)
-
-    top = take(index) * (1 - fx) + take(index + right) * fx
-    bottom = take(index + down) * (1 - fx) + take(index + down + right) * fx
-    return top * (1 - fy) + bottom * fy
+    right = (x0 < w2 - 1).to(kind)
+    index = (y0 * w2).add_(x0)
+    below = index + (y0 < h2 - 1).to(kind).mul_(w2)
+    corners = [i.flatten(1) for i in (index, index + right, below, below + right)]  # each (B, rows * W)
+    out = doubled.new_empty(b, c, rows, columns)
+    for i in range(b):
+        for j in range(c):
+            flat = doubled[i, j].reshape(-1)
+            a, r, d, e = (flat.index_select(0, corner[i]).view(rows, columns) for corner in corners)
+            a.add_((r - a).mul_(fx[i]))
+            d.add_((e - d).mul_(fx[i]))
+            torch.add(a, (d - a).mul_(fy[i]), out=out[i, j])
+    return out

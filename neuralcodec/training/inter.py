@@ -47,6 +47,8 @@ class InterStage:
     flow_until: float = 0.5
     """Progress at which the flow regression's weight reaches zero."""
     lowest_temperature: float = 0.2
+    intra_boost: int = 40
+    """Most quality indexes by which the intra frame is better, drawn for each sample."""
 
     def step(self, progress: float) -> tuple[Tensor, dict[str, float]]:
         device = next(self.model.parameters()).device
@@ -62,7 +64,9 @@ class InterStage:
             skip = max(self.lowest_temperature, 2 * (1 - progress) / max(1e-6, 1 - self.skip_from))
         flow_weight = 0.5 * max(0.0, 1 - progress / self.flow_until) if self.flow_until > 0 else 0.0
         joint = progress >= self.joint_from
-        reference = intra_reference(self.model, y[0], uv[0], quality)
+        # The encoder may code intra frames better than those after them, which refer to them.
+        boost = torch.randint(0, self.intra_boost + 1, (batch,), device=device)
+        reference = intra_reference(self.model, y[0], uv[0], (quality + boost).clamp_max(QUALITY_STEPS))
         loss = torch.zeros((), device=device)
         for t in range(1, frames):
             current = pack(y[t], uv[t])
