@@ -88,25 +88,31 @@ def _print(plan: Plan, result: Result) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)  # nothing is cut off in a file
     for clip in result.anchor_curves:
-        rows = [p for p in result.points if p.clip == clip]
+        rows = [p for p in result.points if p.clip == clip and " " not in p.codec]
         if rows:
             console.print(_points_table(clip, sorted(rows, key=lambda p: (not p.codec.startswith("ours"), p.codec, p.setting))))
     if result.bd:
         console.print(_bd_table(result))
     if result.kinds:
         console.print(_kinds_table(result.kinds))
-    for title, rows in (("Ways to skip (BD against the encoder's free choice)", result.saec), ("Widths (BD against the learned ones)", result.widths)):
+    for title, rows in (("Ways to skip; BD against the encoder's free choice", result.saec), ("Widths; BD against the learned ones", result.widths)):
         if rows:
             console.print(_variants_table(title, rows))
 
 
 def _table(title: str, *columns: str, left: int = 1) -> Any:
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", title_style="bold", caption_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < left else "right", no_wrap=True)
+        if number < left:
+            table.add_column(column, overflow="fold")
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
@@ -116,7 +122,7 @@ def _number(value: float | None, form: str) -> str:
 
 def _points_table(clip: str, points: list[Point]) -> Any:
     table = _table(f"{clip}, {points[0].width}x{points[0].height}, {points[0].frames} frames", "codec", "setting", "bits/pixel", "PSNR", "Y", "U",
-                   "V", "encode s", "decode s", "first frame s")
+                   "V", "enc s", "dec s", "first s")
     for p in points:
         table.add_row(p.codec, f"{p.setting:g}", f"{p.bpp:.4f}", *(f"{v:.2f}" for v in (p.psnr, p.psnr_y, p.psnr_u, p.psnr_v)),
                       *(_number(v, ".2f") for v in (p.encode_s, p.decode_s, p.first_frame_s)))
@@ -124,22 +130,24 @@ def _points_table(clip: str, points: list[Point]) -> Any:
 
 
 def _bd_table(result: Result) -> Any:
-    from neuralcodec.bench.bd import mean_bd
+    from neuralcodec.bench.bd import LEAST_DB, LEAST_SHARE, mean_bd
 
     table = _table("BD-rate", "codec", "against", "clip", "BD-rate %", "BD-PSNR dB", "overlap dB", "overlap", left=3)
+    reasons = set()
     for anchor, codecs in result.bd.items():
         for codec, clips in codecs.items():
             for clip, b in clips.items():
-                table.add_row(codec, anchor, clip, b.reason or _number(b.rate, "+.1f"), _number(b.psnr, "+.2f"), f"{b.overlap_db:.2f}",
-                              f"{b.overlap:.0%}")
+                table.add_row(codec, anchor, clip, _number(b.rate, "+.1f"), _number(b.psnr, "+.2f"), f"{b.overlap_db:.2f}", f"{b.overlap:.0%}")
+                reasons.add(b.reason if b.overlap >= LEAST_SHARE and b.overlap_db >= LEAST_DB else "")
             mean, count = mean_bd(clips.values())
             table.add_row(codec, anchor, f"mean of {count} of {len(clips)}", _number(mean, "+.1f"), "", "", "", end_section=True)
+    table.caption = "\n".join([f"-: refused, the curves share under {LEAST_SHARE:.0%} of the narrower one's range", *sorted(reasons - {""})])
     return table
 
 
 def _kinds_table(rows: list[KindRow]) -> Any:
-    table = _table(f"Bits a frame beside {rows[0].anchor} at the same PSNR of these frames", "clip", "codec", "quality", "kind", "PSNR", "bits",
-                   "its bits", "ours / its", left=2)
+    table = _table(f"Bits a frame beside {rows[0].anchor} at the same PSNR of these frames (-: outside its curve)", "clip", "codec", "quality", "kind",
+                   "PSNR", "bits", "its bits", "ours / its", left=2)
     for r in rows:
         table.add_row(r.clip, r.codec, f"{r.setting:g}", r.kind, f"{r.psnr:.2f}", f"{r.bits:.0f}", _number(r.anchor_bits, ".0f"),
                       _number(r.ratio, ".2f"))
@@ -147,11 +155,13 @@ def _kinds_table(rows: list[KindRow]) -> Any:
 
 
 def _variants_table(title: str, rows: list[VariantRow]) -> Any:
-    table = _table(title, "clip", "codec", "BD-rate %", "BD-PSNR dB", "quality", "bits", "PSNR", "skipped", "entropy ms", "kMAC I", "kMAC P", left=2)
+    latents = sorted({name for row in rows for s in row.settings for name in s["skipped"]})
+    table = _table(title, "clip", "codec", "BD-rate %", "BD-PSNR", "quality", "bits", "PSNR", *(f"skip {name}" for name in latents), "entropy ms",
+                   "kMAC I", "P", left=2)
     for row in rows:
         for number, s in enumerate(row.settings):
-            head = (row.clip, row.codec, row.reason or _number(row.bd_rate, "+.2f"), _number(row.bd_psnr, "+.3f")) if number == 0 else ("",) * 4
-            skipped = " ".join(f"{name}:{share:.1%}" for name, share in s["skipped"].items())
-            table.add_row(*head, f"{s['setting']:g}", str(s["bits"]), f"{s['psnr']:.2f}", skipped, _number(s.get("entropy_ms"), ".2f"),
-                          f"{s['kmac_i']:.2f}", f"{s['kmac_p']:.2f}", end_section=number == len(row.settings) - 1)
+            head = (row.clip, row.codec, _number(row.bd_rate, "+.2f"), _number(row.bd_psnr, "+.3f")) if number == 0 else ("",) * 4
+            table.add_row(*head, f"{s['setting']:g}", str(s["bits"]), f"{s['psnr']:.2f}",
+                          *("-" if name not in s["skipped"] else f"{s['skipped'][name]:.1%}" for name in latents),
+                          _number(s.get("entropy_ms"), ".2f"), f"{s['kmac_i']:.2f}", f"{s['kmac_p']:.2f}", end_section=number == len(row.settings) - 1)
     return table

@@ -48,8 +48,19 @@ def device_options(command: Callable) -> Callable:
     """--device, --workers, --threads."""
     for option in (
         click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads inside each worker."),
-        click.option("--workers", type=click.IntRange(1), metavar="N", help="Groups of pictures coded at a time (default: one a core)."),
-        click.option("--device", default="auto", metavar="auto|cpu|cuda[:n]", help="Where networks run; auto prefers CUDA.", show_default=True),
+        click.option(
+            "--workers",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Groups of pictures coded at a time (default: one a core).",
+        ),
+        click.option(
+            "--device",
+            default="auto",
+            metavar="auto|cpu|cuda[:n]",
+            help="Where networks run; auto prefers CUDA.",
+            show_default=True,
+        ),
     ):
         command = option(command)
     return command
@@ -108,9 +119,17 @@ class Talk:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         started = time.monotonic()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-                   TimeRemainingColumn(), TextColumn("{task.fields[more]}"))
-        bar = Progress(*columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False, transient=True)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[more]}"),
+        )
+        bar = Progress(
+            *columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False, transient=True
+        )
         task = bar.add_task(what, total=total, rate="", more="")
 
         def advance(frames: int, text: str) -> None:
@@ -161,7 +180,7 @@ def input_stream(path: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        file = open(path, "rb")
+        file = open(path, "rb")  # noqa: SIM115 - closed below
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     with file:

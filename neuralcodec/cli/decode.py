@@ -23,21 +23,49 @@ DAMAGE_LINES = 20
 
 @click.command(short_help="Decode an .nvc file into a video, pictures or a pipe.")
 @click.argument("source", metavar="IN.nvc")
-@click.option("-o", "--output", metavar="OUT", help=".mp4 .mkv .mov .webm, .y4m, .yuv, .png or a pattern such as f%04d.png, or - for y4m on standard output.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help=".mp4 .mkv .mov .webm, .y4m, .yuv, .png or a pattern such as f%04d.png, or - for y4m on standard output.",
+)
 @click.option("--level", type=int, metavar="N", help="Play at another complexity than the stream's own, with drift.")
 @click.option("--frames", type=FrameRange(), metavar="a:b", help="Frames a to b - 1 only, counted from 0.")
 @click.option("--md5", is_flag=True, help="Print the md5 of all decoded 4:2:0 frames.")
 @click.option("--md5-frames", is_flag=True, help="Print the md5 of each decoded frame, with its number.")
-@click.option("--vcodec", metavar="C", help="FFmpeg's video encoder for containers (default: libx264, visually lossless).")
+@click.option(
+    "--vcodec", metavar="C", help="FFmpeg's video encoder for containers (default: libx264, visually lossless)."
+)
 @click.option("--lossless", is_flag=True, help="Keep every decoded sample in a container.")
 @click.option("--strict", is_flag=True, help="Refuse a damaged stream.")
-@click.option("--model", "model_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="A model file that is not installed.")
+@click.option(
+    "--model",
+    "model_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A model file that is not installed.",
+)
 @click.option("--force", is_flag=True, help="Overwrite OUT.")
 @device_options
 @talk_options
-def decode(source: str, output: str | None, level: int | None, frames: tuple[int, int | None] | None, md5: bool, md5_frames: bool,
-           vcodec: str | None, lossless: bool, strict: bool, model_file: Path | None, force: bool, device: str, workers: int | None,
-           threads: int | None, quiet: bool, verbose: bool) -> None:
+def decode(
+    source: str,
+    output: str | None,
+    level: int | None,
+    frames: tuple[int, int | None] | None,
+    md5: bool,
+    md5_frames: bool,
+    vcodec: str | None,
+    lossless: bool,
+    strict: bool,
+    model_file: Path | None,
+    force: bool,
+    device: str,
+    workers: int | None,
+    threads: int | None,
+    quiet: bool,
+    verbose: bool,
+) -> None:
     """Decode IN.nvc (- is standard input); the name of OUT chooses the format.
 
     A damaged stream costs the groups of pictures that were hit: each place is told in a line, the rest is decoded and the exit code
@@ -65,7 +93,9 @@ def decode(source: str, output: str | None, level: int | None, frames: tuple[int
         options = DecodeOptions(level, frames or (0, None), workers, threads)
         decoder = StreamDecoder(reader, loaded, options, where)
         if decoder.level != header.level:
-            talk.note(f"made for level {header.level}, played at level {decoder.level}: pictures drift within each group of pictures")
+            talk.note(
+                f"made for level {header.level}, played at level {decoder.level}: pictures drift within each group of pictures"
+            )
         index = reader.index()
         sink = None
         if output is not None:
@@ -78,9 +108,20 @@ def decode(source: str, output: str | None, level: int | None, frames: tuple[int
 def _open_sink(output: str, header: StreamHeader, vcodec: str | None, lossless: bool, force: bool) -> Sink:
     from neuralcodec.media.sink import open_sink
 
-    chapters = [{"id": n, "start": c.start, "end": c.end, "time_base": c.time_base, "metadata": dict(c.metadata)}
-                for n, c in enumerate(header.chapters)]
-    return open_sink(output, header.video, header.side_streams, header.metadata, chapters=chapters, vcodec=vcodec, lossless=lossless, overwrite=force)
+    chapters = [
+        {"id": n, "start": c.start, "end": c.end, "time_base": c.time_base, "metadata": dict(c.metadata)}
+        for n, c in enumerate(header.chapters)
+    ]
+    return open_sink(
+        output,
+        header.video,
+        header.side_streams,
+        header.metadata,
+        chapters=chapters,
+        vcodec=vcodec,
+        lossless=lossless,
+        overwrite=force,
+    )
 
 
 class _Digests:
@@ -108,7 +149,14 @@ class _Digests:
 class _Run:
     """Takes what the decoder gives and hands it to the output, the digests and the user."""
 
-    def __init__(self, talk: Talk, header: StreamHeader, sink: Sink | None, digests: _Digests, frames: tuple[int, int | None] | None) -> None:
+    def __init__(
+        self,
+        talk: Talk,
+        header: StreamHeader,
+        sink: Sink | None,
+        digests: _Digests,
+        frames: tuple[int, int | None] | None,
+    ) -> None:
         from neuralcodec.cli.sides import SideCut
 
         self.talk, self.header, self.sink, self.digests, self.range = talk, header, sink, digests, frames
@@ -121,7 +169,11 @@ class _Run:
         if count is not None:
             first, end = self.range or (0, None)
             total = min(count, end if end is not None else count) - first
-        with self.sink or contextlib.nullcontext(), self.talk.progress("decode", total) as advance, contextlib.closing(decoder.run()) as items:
+        with (
+            self.sink or contextlib.nullcontext(),
+            self.talk.progress("decode", total) as advance,
+            contextlib.closing(decoder.run()) as items,
+        ):
             for item in items:
                 self._take(item)
                 advance(self.frames, "")

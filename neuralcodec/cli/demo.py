@@ -41,13 +41,22 @@ class Row:
 
 
 @click.command(short_help="Encode and decode a bundled clip at every level.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("demo-output"), show_default=True, metavar="DIR", help="Where the results go.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("demo-output"),
+    show_default=True,
+    metavar="DIR",
+    help="Where the results go.",
+)
 @click.option("--quality", type=float, default=50.0, show_default=True, metavar="0..100")
 @click.option("--frames", "count", type=click.IntRange(1), metavar="N", help="The first N frames only.")
 @click.option("--device", default="auto", metavar="auto|cpu|cuda[:n]", show_default=True)
 @click.option("--model", metavar="NAME", help="One of `ncodec models`, or a model file.")
 @talk_options
-def demo(out: Path, quality: float, count: int | None, device: str, model: str | None, quiet: bool, verbose: bool) -> None:
+def demo(
+    out: Path, quality: float, count: int | None, device: str, model: str | None, quiet: bool, verbose: bool
+) -> None:
     """Encode the bundled clip at levels 1, 2 and 3, decode each, print a table, and write streams, MP4s and a picture to DIR.
 
     Bits per pixel are of the frames' packets for a luma sample; bytes are the whole file's, with sound. PSNR is the mean over
@@ -71,17 +80,31 @@ def demo(out: Path, quality: float, count: int | None, device: str, model: str |
         original = [item for item in source.packets() if isinstance(item, Frame)]
         tags = source.properties.colour
     shown = sorted({len(original) // 4, (3 * len(original)) // 4})
-    rows = [_level(level, clip, frames, original, shown, out, loaded, where, quality, talk) for level in LEVELS if level <= loaded.levels]
+    rows = [
+        _level(level, clip, frames, original, shown, out, loaded, where, quality, talk)
+        for level in LEVELS
+        if level <= loaded.levels
+    ]
     picture = out / "side-by-side.png"
     _side_by_side(picture, original, rows, shown, tags)
-    _table(rows, loaded.name, quality, len(original))
+    _table(rows, loaded.name, quality, original)
     click.echo(f"streams   {out / 'frog-levelN.nvc'}")
     click.echo(f"videos    {out / 'frog-levelN.mp4'}")
     click.echo(f"pictures  {picture}")
 
 
-def _level(level: int, clip: Path, frames: tuple[int, int | None] | None, original: list[Frame], shown: list[int], out: Path,
-           loaded: LoadedModel, where: torch.device, quality: float, talk: Talk) -> Row:
+def _level(
+    level: int,
+    clip: Path,
+    frames: tuple[int, int | None] | None,
+    original: list[Frame],
+    shown: list[int],
+    out: Path,
+    loaded: LoadedModel,
+    where: torch.device,
+    quality: float,
+    talk: Talk,
+) -> Row:
     from neuralcodec.codecs.complexity import INTER, complexity, total
     from neuralcodec.media.source import open_source
     from neuralcodec.pipeline.encoder import EncodeOptions
@@ -89,9 +112,14 @@ def _level(level: int, clip: Path, frames: tuple[int, int | None] | None, origin
     stream, video = out / f"frog-level{level}.nvc", out / f"frog-level{level}.mp4"
     row = Row(level, kmacs=float(total(complexity(loaded.model, loaded.widths[level - 1]), INTER)) / 1000)
     started = time.monotonic()
-    with (open_source(clip, frames=frames) as source, output_file(str(stream), True) as file,
-          talk.progress(f"encode, level {level}", len(original)) as advance):
-        written = encode_source(source, file, loaded, EncodeOptions(level, quality), where, lambda w: advance(w.frames, ""))
+    with (
+        open_source(clip, frames=frames) as source,
+        output_file(str(stream), True) as file,
+        talk.progress(f"encode, level {level}", len(original)) as advance,
+    ):
+        written = encode_source(
+            source, file, loaded, EncodeOptions(level, quality), where, lambda w: advance(w.frames, "")
+        )
     row.encode_seconds = time.monotonic() - started
     row.size, row.frame_bytes = written.size, written.frame_bytes
     with talk.progress(f"decode, level {level}", len(original)) as advance:
@@ -99,7 +127,16 @@ def _level(level: int, clip: Path, frames: tuple[int, int | None] | None, origin
     return row
 
 
-def _decode(stream: Path, video: Path, loaded: LoadedModel, where: torch.device, original: list[Frame], shown: list[int], row: Row, advance: Any) -> None:
+def _decode(
+    stream: Path,
+    video: Path,
+    loaded: LoadedModel,
+    where: torch.device,
+    original: list[Frame],
+    shown: list[int],
+    row: Row,
+    advance: Any,
+) -> None:
     from neuralcodec.bitstream import StreamReader
     from neuralcodec.core.types import SidePacket
     from neuralcodec.media.sink import open_sink
@@ -111,7 +148,10 @@ def _decode(stream: Path, video: Path, loaded: LoadedModel, where: torch.device,
         reader = StreamReader(file, strict=True)
         header = reader.header
         decoder = StreamDecoder(reader, loaded, DecodeOptions(), where)
-        with open_sink(video, header.video, header.side_streams, header.metadata, overwrite=True) as sink, closing(decoder.run()) as items:
+        with (
+            open_sink(video, header.video, header.side_streams, header.metadata, overwrite=True) as sink,
+            closing(decoder.run()) as items,
+        ):
             for item in items:
                 if isinstance(item, SidePacket):
                     sink.write_side(item)
@@ -137,19 +177,27 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return PSNR_OF_EQUAL if error == 0 else min(PSNR_OF_EQUAL, 10 * float(np.log10(255**2 / error)))
 
 
-def _table(rows: list[Row], model: str, quality: float, frames: int) -> None:
+def _table(rows: list[Row], model: str, quality: float, original: list[Frame]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
+    height, width = original[0].planes[0].shape
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for name in ("level", "bytes", "bits/pixel", "PSNR Y", "U", "V", "encode s", "decode s", "decoder kMAC/pixel"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        rate = bits_per_pixel(row.frame_bytes, frames, 360, 240)
-        table.add_row(str(row.level), str(row.size), f"{rate:.4f}", *(f"{p:.2f}" for p in row.psnr), f"{row.encode_seconds:.1f}",
-                      f"{row.decode_seconds:.1f}", f"{row.kmacs:.2f}")
-    click.echo(f"model {model}, quality {quality:g}, {frames} frames of 360x240")
+        rate = bits_per_pixel(row.frame_bytes, len(original), width, height)
+        table.add_row(
+            str(row.level),
+            str(row.size),
+            f"{rate:.4f}",
+            *(f"{p:.2f}" for p in row.psnr),
+            f"{row.encode_seconds:.1f}",
+            f"{row.decode_seconds:.1f}",
+            f"{row.kmacs:.2f}",
+        )
+    click.echo(f"model {model}, quality {quality:g}, {len(original)} frames of {width}x{height}")
     Console(highlight=False, width=100).print(table)
 
 

@@ -21,7 +21,14 @@ from neuralcodec.core.types import SidePacket
 if TYPE_CHECKING:
     from neuralcodec.codecs.coding import Parsed
 
-FRAMING, SIDE, HEADERS, ROUNDING, UNPARSED, DAMAGED = "framing", "side streams", "header and index", "rounding", "unparsed frames", "damaged"
+FRAMING, SIDE, HEADERS, ROUNDING, UNPARSED, DAMAGED = (
+    "framing",
+    "side streams",
+    "header and index",
+    "rounding",
+    "unparsed frames",
+    "damaged",
+)
 """Names of the bits that are no syntax element of a latent."""
 
 
@@ -70,10 +77,20 @@ def header_facts(header: StreamHeader, size: int) -> dict[str, Any]:
         "gop_size": header.gop_size,
         "encoder": header.encoder,
         "metadata": dict(header.metadata),
-        "chapters": [{"start": float(c.start * c.time_base), "end": float(c.end * c.time_base), "metadata": dict(c.metadata)} for c in header.chapters],
+        "chapters": [
+            {"start": float(c.start * c.time_base), "end": float(c.end * c.time_base), "metadata": dict(c.metadata)}
+            for c in header.chapters
+        ],
         "side_streams": [
-            {"kind": s.kind, "codec": s.codec, "time_base": _ratio(s.time_base), "extradata_bytes": len(s.extradata),
-             "disposition": s.disposition, "parameters": dict(s.parameters), "metadata": dict(s.metadata)}
+            {
+                "kind": s.kind,
+                "codec": s.codec,
+                "time_base": _ratio(s.time_base),
+                "extradata_bytes": len(s.extradata),
+                "disposition": s.disposition,
+                "parameters": dict(s.parameters),
+                "metadata": dict(s.metadata),
+            }
             for s in header.side_streams
         ],
     }
@@ -104,7 +121,9 @@ class Facts:
     def packet(self, packet: Packet) -> None:
         """A packet of the container."""
         kind, content = kind_of(packet), packet.content
-        entry = self.kinds.setdefault(kind, {"count": 0, "bytes": 0, "framing": 0, "smallest": packet.size, "largest": 0})
+        entry = self.kinds.setdefault(
+            kind, {"count": 0, "bytes": 0, "framing": 0, "smallest": packet.size, "largest": 0}
+        )
         entry["count"] += 1
         entry["bytes"] += packet.size
         entry["framing"] += packet.framing
@@ -118,8 +137,17 @@ class Facts:
             self._add_bits(FRAMING, 8 * packet.framing)
             self._add_bits(SIDE, 8 * payload)
         elif isinstance(content, GopStart):
-            self.gops.append({"first_frame": content.first_frame, "frames": 0, "pts": content.pts, "time": float(content.pts * self._base),
-                              "quality": content.quality / 2, "offset": packet.offset, "frame_bytes": 0})
+            self.gops.append(
+                {
+                    "first_frame": content.first_frame,
+                    "frames": 0,
+                    "pts": content.pts,
+                    "time": float(content.pts * self._base),
+                    "quality": content.quality / 2,
+                    "offset": packet.offset,
+                    "frame_bytes": 0,
+                }
+            )
             self._add_bits(FRAMING, 8 * packet.size)
         else:
             self._add_bits(HEADERS, 8 * packet.size)
@@ -134,7 +162,12 @@ class Facts:
 
     def damaged(self, damage: Damage) -> None:
         """A damaged place of the container, or a frame whose payload is malformed: its bits stay "unparsed"."""
-        place = {"offset": damage.offset, "bytes": damage.size, "reason": damage.reason, "breaks_group": damage.breaks_group}
+        place = {
+            "offset": damage.offset,
+            "bytes": damage.size,
+            "reason": damage.reason,
+            "breaks_group": damage.breaks_group,
+        }
         if place not in self.damage:  # the decoder tells of the container's damage again
             self.damage.append(place)
 
@@ -179,8 +212,14 @@ class Facts:
             "seconds": seconds,
             "bits_per_pixel": 8 * frame_bytes / pixels,
             "packets": self.kinds,
-            "bits": {element: round(n, 3) for element, n in sorted(bits.items()) if abs(n) >= 0.5 or element not in (UNPARSED, DAMAGED)},
-            "skipped_percent": {latent: round(100 * skipped / max(1, n), 3) for latent, (skipped, n) in self.latents.items()},
+            "bits": {
+                element: round(n, 3)
+                for element, n in sorted(bits.items())
+                if abs(n) >= 0.5 or element not in (UNPARSED, DAMAGED)
+            },
+            "skipped_percent": {
+                latent: round(100 * skipped / max(1, n), 3) for latent, (skipped, n) in self.latents.items()
+            },
             "gops": self.gops,
             "damage": self.damage,
             "latents_md5": self.latents_md5() if self.parsed and self.parsed == self.frames else None,
@@ -190,14 +229,32 @@ class Facts:
 def describe_packet(packet: Packet) -> dict[str, Any]:
     """One packet as an object of ``--packets --json``."""
     content = packet.content
-    out: dict[str, Any] = {"offset": packet.offset, "bytes": packet.size, "kind": kind_of(packet), "framing": packet.framing}
+    out: dict[str, Any] = {
+        "offset": packet.offset,
+        "bytes": packet.size,
+        "kind": kind_of(packet),
+        "framing": packet.framing,
+    }
     if isinstance(content, FramePacket):
-        out |= {"pts": content.pts, "duration": content.duration, "quality": content.quality / 2, "decode_order": content.decode_order,
-                "display_order": content.display_order, "references": list(content.references), "modes": list(content.modes)}
+        out |= {
+            "pts": content.pts,
+            "duration": content.duration,
+            "quality": content.quality / 2,
+            "decode_order": content.decode_order,
+            "display_order": content.display_order,
+            "references": list(content.references),
+            "modes": list(content.modes),
+        }
     elif isinstance(content, GopStart):
         out |= {"first_frame": content.first_frame, "pts": content.pts, "quality": content.quality / 2}
     elif isinstance(content, SidePacket):
-        out |= {"stream": content.stream, "pts": content.pts, "dts": content.dts, "duration": content.duration, "keyframe": content.keyframe}
+        out |= {
+            "stream": content.stream,
+            "pts": content.pts,
+            "dts": content.dts,
+            "duration": content.duration,
+            "keyframe": content.keyframe,
+        }
     elif isinstance(content, StreamIndex):
         out |= {"frames": content.frame_count, "groups": len(content.entries)}
     return out
@@ -207,5 +264,7 @@ def describe_parsed(parsed: Parsed) -> dict[str, Any]:
     """What a frame's latents add to its packet's object."""
     return {
         "bits": {element: round(bits, 3) for element, bits in parsed.bits.items()},
-        "skipped_percent": {name: round(100 * (1 - float(mask.mean())), 3) if mask.size else 0.0 for name, mask in parsed.masks.items()},
+        "skipped_percent": {
+            name: round(100 * (1 - float(mask.mean())), 3) if mask.size else 0.0 for name, mask in parsed.masks.items()
+        },
     }

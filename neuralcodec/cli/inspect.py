@@ -25,11 +25,23 @@ if TYPE_CHECKING:
 @click.command(short_help="Show what is in an .nvc file.")
 @click.argument("source", metavar="FILE.nvc")
 @click.option("--packets", is_flag=True, help="A line for each packet instead of the summary.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object; with --packets one for each packet, a line each.")
-@click.option("--latents-md5", is_flag=True, help="Only the md5 over width tables, latents and masks, equal on all machines.")
-@click.option("--model", "model_file", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="A model file that is not installed.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object; with --packets one for each packet, a line each."
+)
+@click.option(
+    "--latents-md5", is_flag=True, help="Only the md5 over width tables, latents and masks, equal on all machines."
+)
+@click.option(
+    "--model",
+    "model_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A model file that is not installed.",
+)
 @talk_options
-def inspect(source: str, packets: bool, as_json: bool, latents_md5: bool, model_file: Path | None, quiet: bool, verbose: bool) -> None:
+def inspect(
+    source: str, packets: bool, as_json: bool, latents_md5: bool, model_file: Path | None, quiet: bool, verbose: bool
+) -> None:
     """Show a stream's header, model, level, widths, groups of pictures, packets, bits by syntax element and skipped latents.
 
     Without the stream's model there is what the container says. A damaged stream is shown as far as it can be read; then the exit code is 6.
@@ -90,13 +102,17 @@ def inspect(source: str, packets: bool, as_json: bool, latents_md5: bool, model_
     for place in document["damage"][:20]:
         talk.line(f"ncodec: damage at byte {place['offset']} ({place['bytes']} bytes): {place['reason']}")
     if document["damage"]:
-        raise DamageError(f"the stream is damaged in {len(document['damage'])} places; {document['frames']} frames are there")
+        raise DamageError(
+            f"the stream is damaged in {len(document['damage'])} places; {document['frames']} frames are there"
+        )
 
 
 def _print(document: dict[str, Any], packets: bool, as_json: bool, latents_md5: bool) -> None:
     if latents_md5:
         if document["latents_md5"] is None:
-            raise (DamageError if document["damage"] else ModelError)("not every frame's latents could be read, so there is no md5")
+            raise (DamageError if document["damage"] else ModelError)(
+                "not every frame's latents could be read, so there is no md5"
+            )
         click.echo(f"{document['latents_md5']}  {document['file']}")
     elif packets:
         return
@@ -178,7 +194,9 @@ class _Latents:
 def _packet_line(packet: dict[str, Any]) -> str:
     """offset, bytes, kind, then the rest as key=value."""
     rest = {k: v for k, v in packet.items() if k not in ("offset", "bytes", "kind", "bits", "skipped_percent")}
-    text = f"{packet['offset']:>10} {packet['bytes']:>8} {packet['kind']:<12}" + " ".join(f"{k}={_short(v)}" for k, v in rest.items())
+    text = f"{packet['offset']:>10} {packet['bytes']:>8} {packet['kind']:<12}" + " ".join(
+        f"{k}={_short(v)}" for k, v in rest.items()
+    )
     for element, bits in packet.get("bits", {}).items():
         text += f" {element.replace(' ', '-')}={bits:.0f}b"
     for latent, percent in packet.get("skipped_percent", {}).items():

@@ -55,12 +55,23 @@ def describe(loaded: LoadedModel, path: Path) -> dict[str, Any]:
     levels = []
     for level, widths in enumerate(loaded.widths, 1):
         parts = complexity(loaded.model, widths)
-        levels.append({
-            "level": level,
-            "widths": list(widths),
-            "decoder_kmac_per_pixel": {role: float(total(parts, role)) / 1000 for role in (INTRA, INTER)},
-            "parts": [{"name": p.name, "role": p.role, "kmac_per_pixel": p.kmacs, "parameters": p.parameters, "exact": p.exact} for p in parts],
-        })
+        levels.append(
+            {
+                "level": level,
+                "widths": list(widths),
+                "decoder_kmac_per_pixel": {role: float(total(parts, role)) / 1000 for role in (INTRA, INTER)},
+                "parts": [
+                    {
+                        "name": p.name,
+                        "role": p.role,
+                        "kmac_per_pixel": p.kmacs,
+                        "parameters": p.parameters,
+                        "exact": p.exact,
+                    }
+                    for p in parts
+                ],
+            }
+        )
     known = {"format", "architecture", "config", "widths"}
     return {
         "name": loaded.name,
@@ -95,9 +106,13 @@ def _show(one: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{one['name']}   {one['architecture']}, {one['parameters']:,} parameters, {one['bytes'] / 1e6:.2f} MB")
+    console.print(
+        f"{one['name']}   {one['architecture']}, {one['parameters']:,} parameters, {one['bytes'] / 1e6:.2f} MB"
+    )
     console.print(f"identity {one['identity']}")
-    table = Table(box=SIMPLE_HEAD, title="thousands of multiply-accumulates for a pixel", title_justify="left", pad_edge=False)
+    table = Table(
+        box=SIMPLE_HEAD, title="thousands of multiply-accumulates for a pixel", title_justify="left", pad_edge=False
+    )
     table.add_column("part")
     for level in one["levels"]:
         table.add_column(f"level {level['level']}", justify="right")
@@ -107,9 +122,17 @@ def _show(one: dict[str, Any]) -> None:
         own = [row for row in rows if row[0]["role"] == role]
         for row in own:
             exact = " (exact)" if row[0]["exact"] else ""
-            table.add_row(row[0]["name"] + exact, *(f"{cell['kmac_per_pixel']:.2f}" for cell in row), f"{row[0]['parameters']:,}")
+            table.add_row(
+                row[0]["name"] + exact, *(f"{cell['kmac_per_pixel']:.2f}" for cell in row), f"{row[0]['parameters']:,}"
+            )
         sums = [sum(row[n]["kmac_per_pixel"] for row in own) for n in range(len(one["levels"]))]
-        table.add_row(title, *(f"{s:.2f}" for s in sums), f"{sum(row[0]['parameters'] for row in own):,}", style="bold", end_section=True)
+        table.add_row(
+            title,
+            *(f"{s:.2f}" for s in sums),
+            f"{sum(row[0]['parameters'] for row in own):,}",
+            style="bold",
+            end_section=True,
+        )
     console.print(table)
     card = one["card"] or {}
     for key, value in {**card, **one["notes"]}.items():

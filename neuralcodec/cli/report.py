@@ -21,18 +21,21 @@ def _stream(d: dict[str, Any]) -> list[str]:
     extras = [f"rotated by {h['rotation']} degrees"] if h["rotation"] else []
     extras += [f"sample aspect ratio {h['sample_aspect_ratio']}"] if h["sample_aspect_ratio"] != "1/1" else []
     extras += ["still"] if h["still"] else []
+    tags = f"primaries {colour['primaries']}, transfer {colour['transfer']}, matrix {colour['matrix']}, range {colour['range']}"
+    locked = " (locked)" if h["level_locked"] else ""
     lines = [
         f"{d['file']}: {d['bytes']} bytes, {d['frames']} frames, {d['seconds']:.3f} s, {d['bits_per_pixel']:.4f} bits/pixel",
         f"  picture      {', '.join([size, '8-bit 4:2:0', *extras])}",
         f"  time         base {h['time_base']}, nominal rate {h['frame_rate'] or 'unknown'}",
-        f"  colour       primaries {colour['primaries']}, transfer {colour['transfer']}, matrix {colour['matrix']}, range {colour['range']}, "
-        f"chroma location {colour['chroma_location']}",
-        f"  coding       level {h['level']} of {h['levels']}{' (locked)' if h['level_locked'] else ''}, quality {h['quality']:g}, "
-        f"groups of {h['gop_size'] or 'all'} frames, {h['arithmetic']}",
+        f"  colour       {tags}, chroma location {colour['chroma_location']}",
+        f"  coding       level {h['level']} of {h['levels']}{locked}, quality {h['quality']:g}, groups of {h['gop_size'] or 'all'} frames",
+        f"  arithmetic   {h['arithmetic']}",
         f"  written by   {h['encoder'] or 'unknown'}; {'with' if d['index'] else 'without'} an index",
     ]
     for n, side in enumerate(h["side_streams"]):
-        facts = ", ".join(f"{k} {v}" for k, v in side["parameters"].items() if k in ("sample_rate", "layout", "channels", "bit_rate"))
+        facts = ", ".join(
+            f"{k} {v}" for k, v in side["parameters"].items() if k in ("sample_rate", "layout", "channels", "bit_rate")
+        )
         tags = ", ".join(f"{k} {v}" for k, v in side["metadata"].items() if k == "language")
         lines.append(f"  side {n}       " + ", ".join(filter(None, [f"{side['kind']} {side['codec']}", facts, tags])))
     lines += [f"  {key:<12} {value}" for key, value in h["metadata"].items()]
@@ -43,7 +46,10 @@ def _stream(d: dict[str, Any]) -> list[str]:
 
 def _model(d: dict[str, Any]) -> list[str]:
     model = d["model"]
-    lines = [f"model {model['name']}{'' if model['installed'] else ' (not installed)'}", f"  identity     {model['identity']}"]
+    lines = [
+        f"model {model['name']}{'' if model['installed'] else ' (not installed)'}",
+        f"  identity     {model['identity']}",
+    ]
     for level, table in enumerate(d["width_tables"], 1):
         shares = ", ".join(f"{table.count(o)} at {p} %" for o, p in enumerate(WIDTH_PERCENT) if o in table)
         marks = "".join(WIDTH_MARKS[min(o, 3)] for o in table)
@@ -57,7 +63,9 @@ def _packets(d: dict[str, Any]) -> list[str]:
     lines = [f"{'packets':<14}{'count':>8}{'bytes':>12}{'framing':>10}{'mean':>10}{'smallest':>10}{'largest':>10}"]
     lines.append(f"  {'header':<12}{1:>8}{d['header']['bytes']:>12}")
     for kind, p in d["packets"].items():
-        lines.append(f"  {kind:<12}{p['count']:>8}{p['bytes']:>12}{p['framing']:>10}{p['bytes'] / p['count']:>10.1f}{p['smallest']:>10}{p['largest']:>10}")
+        lines.append(
+            f"  {kind:<12}{p['count']:>8}{p['bytes']:>12}{p['framing']:>10}{p['bytes'] / p['count']:>10.1f}{p['smallest']:>10}{p['largest']:>10}"
+        )
     return lines
 
 
@@ -67,15 +75,21 @@ def _bits(d: dict[str, Any]) -> list[str]:
     for element, bits in sorted(d["bits"].items(), key=lambda e: -e[1]):
         lines.append(f"  {element:<24}{bits:>14.0f}{100 * bits / total:>7.2f} %")
     if d["skipped_percent"]:
-        lines += ["", "skipped elements"] + [f"  {latent:<24}{percent:>8.2f} %" for latent, percent in d["skipped_percent"].items()]
+        lines += ["", "skipped elements"] + [
+            f"  {latent:<24}{percent:>8.2f} %" for latent, percent in d["skipped_percent"].items()
+        ]
     return lines
 
 
 def _gops(d: dict[str, Any]) -> list[str]:
     gops = d["gops"]
-    lines = [f"{'groups of pictures':<20}{'first':>8}{'frames':>8}{'time':>12}{'quality':>9}{'offset':>12}{'bytes':>10}"]
+    lines = [
+        f"{'groups of pictures':<20}{'first':>8}{'frames':>8}{'time':>12}{'quality':>9}{'offset':>12}{'bytes':>10}"
+    ]
     for n, g in enumerate(gops[:GOP_LINES]):
-        lines.append(f"  {n:<18}{g['first_frame']:>8}{g['frames']:>8}{g['time']:>10.3f} s{g['quality']:>9g}{g['offset']:>12}{g['frame_bytes']:>10}")
+        lines.append(
+            f"  {n:<18}{g['first_frame']:>8}{g['frames']:>8}{g['time']:>10.3f} s{g['quality']:>9g}{g['offset']:>12}{g['frame_bytes']:>10}"
+        )
     if len(gops) > GOP_LINES:
         lines.append(f"  and {len(gops) - GOP_LINES} more (--json has all)")
     return lines

@@ -14,7 +14,7 @@ def train() -> None:
     \b
     ncodec train intra  --data clips/ --run runs/intra  --minutes 60
     ncodec train motion --data clips/ --run runs/motion --init runs/intra
-    ncodec train inter  --data clips/ --run runs/inter  --init runs/motion
+    ncodec train inter  --data clips/ --run runs/inter  --init runs/intra#intra --init runs/motion#motion
     ncodec train levels --data clips/ --run runs/levels --init runs/inter
     ncodec train export --run runs/levels -o models/flagship.safetensors
 
@@ -27,7 +27,8 @@ def _stage(name: str, text: str) -> None:
     @click.option("--data", "data", required=True, multiple=True, type=click.Path(path_type=Path, exists=True, file_okay=False),
                   help="Folder of training clips; may be given several times.")
     @click.option("--run", required=True, type=click.Path(path_type=Path), help="Folder of the run: state, metrics, curves.")
-    @click.option("--init", multiple=True, type=click.Path(path_type=Path, exists=True), help="Run folder or model file to start from; later ones override.")
+    @click.option("--init", multiple=True, metavar="PATH[#PART,...]",
+                  help="Run folder or model file to start from, or parts of it (intra, motion, inter); later ones override.")
     @click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True, help="Decoded clips and flow labels.")
     @click.option("--minutes", type=float, default=30.0, show_default=True, help="Training time over all resumptions.")
     @click.option("--rate", type=float, help="Highest learning rate.")

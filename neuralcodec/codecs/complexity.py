@@ -77,7 +77,9 @@ def complexity(model: Flagship, widths: bytes) -> tuple[PartWork, ...]:
             for child_name, child in model.get_submodule(path).named_children():
                 grid = grids.get(child_name, grids.get(""))
                 macs += Fraction(sum(_macs(child, option)), grid**2)
-            parameters += sum(p.numel() for n, p in model.get_submodule(path).named_parameters() if "selection." not in n)
+            parameters += sum(
+                p.numel() for n, p in model.get_submodule(path).named_parameters() if "selection." not in n
+            )
         parts.append(PartWork(name, role, macs, parameters, name.endswith("prior")))
     return tuple(parts)
 

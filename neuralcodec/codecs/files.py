@@ -120,6 +120,7 @@ def save_model(path: Path, model: Flagship, widths: list[bytes], notes: dict[str
                 "widths": json.dumps([list(t) for t in widths])} | (notes or {})
     part = path.with_name(path.name + ".part")
     save_file(tensors, part, metadata=metadata)
+    part.chmod(0o644)  # safetensors leaves it readable by its owner alone, also once installed
     os.replace(part, path)
     return identity(tensors, metadata)
 

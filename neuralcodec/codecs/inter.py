@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from neuralcodec.codecs.intra import AnalysisTransform, HyperEncoder
 from neuralcodec.codecs.prior import LatentPrior
+from neuralcodec.nn.dct import start_synthesis
 from neuralcodec.nn.layout import PACKED_CHANNELS
 from neuralcodec.nn.quality import QualityGain
 from neuralcodec.nn.slimmable import SlimmableBlock, SlimmableConv2d, SlimmableSubpixel
@@ -72,9 +73,11 @@ class ContextualDecoder(nn.Module):
         self.fuse = SlimmableConv2d(2 * c, c, levels=levels)
         self.trunk = nn.Sequential(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
         self.head = nn.Conv2d(c, PACKED_CHANNELS, 1)
-        with torch.no_grad():
-            self.head.weight.mul_(0.1)
-            self.head.bias.zero_()
+        start_synthesis(self.up.conv, self.head)
+        with torch.no_grad():  # at first the context only adds to what the latent says
+            self.fuse.conv.weight.mul_(0.05)
+            self.fuse.conv.weight[:, :c, 0, 0] += torch.eye(c)
+            self.fuse.conv.bias.zero_()
 
     def forward(self, y: Tensor, context: Tensor) -> Tensor:
         x = self.fuse(torch.cat([self.up(y), context], 1))  # (B, C, H/8, W/8)
@@ -89,11 +92,12 @@ class InterModel(nn.Module):
         self.config = config
         self.extraction = FeatureExtraction(config)
         self.refinement = ContextRefinement(config)
-        self.analysis = AnalysisTransform(2 * PACKED_CHANNELS + config.channels, config.channels, config.latent, config.encoder_blocks)
+        self.analysis = AnalysisTransform(2 * PACKED_CHANNELS + config.channels, config.channels, config.latent, config.encoder_blocks,
+                                          signs=(1.0, -1.0))
         self.hyper_analysis = HyperEncoder(config.latent, config.hyper)
         # What the paper's Table 1 calls the context encoder is the temporal part of this prior: exact and not slimmed (DESIGN D3).
         self.prior = LatentPrior(config.latent, config.hyper, temporal=(config.latent, config.motion_latent))
-        self.gain = QualityGain(config.latent, 1.0, 5.0)
+        self.gain = QualityGain(config.latent, 2.0, 6.0)
         self.decoder = ContextualDecoder(config)
 
     def context(self, prediction: Tensor, motion: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuralcodec.codecs.prior import LatentPrior
+from neuralcodec.nn.dct import start_analysis, start_synthesis
 from neuralcodec.nn.layout import PACKED_CHANNELS
 from neuralcodec.nn.quality import QualityGain
 from neuralcodec.nn.slimmable import Block, SlimmableBlock, SlimmableSubpixel
@@ -50,11 +51,13 @@ class HyperEncoder(nn.Module):
 class AnalysisTransform(nn.Module):
     """Encoder only: (B, cin, H/8, W/8) -> latent (B, latent, H/16, W/16)."""
 
-    def __init__(self, cin: int, channels: int, latent: int, blocks: int) -> None:
+    def __init__(self, cin: int, channels: int, latent: int, blocks: int, signs: tuple[float, ...] = (1.0,)) -> None:
+        """``signs``: how the packed inputs enter the transform at the start of training (current minus prediction, say)."""
         super().__init__()
         self.enter = nn.Conv2d(cin, channels, 1)
         self.trunk = nn.Sequential(*(Block(channels) for _ in range(blocks)))
         self.down = nn.Conv2d(4 * channels, latent, 1)
+        start_analysis(self.enter, self.down, signs)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.trunk(self.enter(x))  # (B, channels, H/8, W/8)
@@ -70,6 +73,7 @@ class SynthesisTransform(nn.Module):
         self.up = SlimmableSubpixel(config.latent, c, levels=levels)
         self.trunk = nn.Sequential(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
         self.head = nn.Conv2d(c, PACKED_CHANNELS, 1)
+        start_synthesis(self.up.conv, self.head)
 
     def forward(self, y: Tensor) -> Tensor:
         x = self.up(y)  # (B, channels, H/8, W/8)
@@ -85,7 +89,7 @@ class IntraModel(nn.Module):
         self.analysis = AnalysisTransform(PACKED_CHANNELS, config.channels, config.latent, config.encoder_blocks)
         self.hyper_analysis = HyperEncoder(config.latent, config.hyper)
         self.prior = LatentPrior(config.latent, config.hyper)
-        self.gain = QualityGain(config.latent, 1.0, 5.0)
+        self.gain = QualityGain(config.latent, 2.0, 6.0)
         self.synthesis = SynthesisTransform(config)
 
     def analyse(self, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:

@@ -75,8 +75,9 @@ class JobRunner(Generic[In, Out]):
                     yield result
         finally:
             self._stop.set()
-            for t in threads:
+            for t in threads[1:]:
                 t.join(timeout=30)
+            threads[0].join(timeout=2)  # it may wait for a pipe that stays silent
 
     # Queue operations that give up when the run is over: a blocked thread must not outlive it.
 

@@ -70,8 +70,8 @@ class Loop:
         with safe_open(path, "pt") as f:
             meta = f.metadata()
             known = set(f.keys())
-            own = dict(self.model.state_dict())
-            self.model.load_state_dict({n: f.get_tensor(f"model.{n}") for n in own if f"model.{n}" in known}, strict=False)
+            # What this stage does not train stays as its start gave it: another run may have made it better meanwhile.
+            self.model.load_state_dict({n: f.get_tensor(f"model.{n}") for n in self.names if f"model.{n}" in known}, strict=False)
             for name, p in zip(self.names, self.params):
                 if f"m.{name}" in known:
                     self.optimiser.state[p] = {"step": torch.tensor(float(meta["step"])),

@@ -19,7 +19,6 @@ from torch import nn
 
 from neuralcodec.codecs.files import load_tensors
 from neuralcodec.codecs.flagship import Flagship
-from neuralcodec.codecs.prior import exact_parts
 from neuralcodec.core.errors import InputError, UsageError
 from neuralcodec.training.data import Sampler, decode_pack
 from neuralcodec.training.flow import load_flow
@@ -42,7 +41,7 @@ class StageOptions:
     data: tuple[Path, ...]
     run: Path
     cache: Path
-    init: tuple[Path, ...] = ()
+    init: tuple[str, ...] = ()
     minutes: float = 30.0
     rate: float | None = None
     size: int | None = None
@@ -88,27 +87,27 @@ def run_stage(options: StageOptions) -> Flagship:
     return model
 
 
-def load_initial(model: Flagship, path: Path) -> None:
-    """Take weights from a run's folder or a model file; parts that the source lacks stay as they are. Raises InputError."""
+def load_initial(model: Flagship, source: str | Path) -> None:
+    """Take weights from a run's folder or a model file; with ``source`` = "PATH#part,part" only of those parts (intra, motion, inter).
+
+    What the source lacks, or holds in another shape, stays as it is. Raises InputError."""
+    name, _, parts = str(source).partition("#")
+    path = Path(name)
     file = path / "state.safetensors" if path.is_dir() else path
     if not file.exists():
         raise InputError(f"{path}: no training state or model file")
     with safe_open(file, "pt") as f:
         tensors = {n: f.get_tensor(n) for n in f.keys()}  # noqa: SIM118 - not a dict
-    if any(n.startswith("model.") for n in tensors):
-        own = {n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")}
-        missing = model.load_state_dict(own, strict=False)
-        log.info("%s: %d tensors taken, %d left as they were", path, len(own) - len(missing.unexpected_keys), len(missing.missing_keys))
-    else:
-        load_tensors(model, tensors)
-        thaw(model)
-
-
-def thaw(model: nn.Module) -> None:
-    """Let exact layers train again after a model file was loaded."""
-    convs, biases = exact_parts(model)
-    for layer in [*convs.values(), *(b for b, _ in biases.values())]:
-        layer._frozen = None
+    if not any(n.startswith("model.") for n in tensors):
+        whole = Flagship(model.config)
+        load_tensors(whole, tensors)
+        tensors = {f"model.{n}": t for n, t in whole.state_dict().items()}
+    own = model.state_dict()
+    wanted = tuple(f"{p}." for p in parts.split(",")) if parts else ("",)
+    taken = {n: tensors[f"model.{n}"] for n in own if n.startswith(wanted) and f"model.{n}" in tensors}
+    fitting = {n: t for n, t in taken.items() if t.shape == own[n].shape}
+    model.load_state_dict(fitting, strict=False)
+    log.info("%s: %d of %d tensors taken", source, len(fitting), len(own))
 
 
 Built = tuple[object, dict[str, nn.Module], float, Callable[[], None]]

@@ -6,6 +6,8 @@ motion compensation are not convolutions of a network (they are sums and gathers
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -44,7 +46,9 @@ def loaded(tiny_model):
 
 def picture(seed: int) -> Planes:
     values = np.random.default_rng(seed).integers(0, 256, (1, 3, *SIZE)).astype(np.float32)
-    return Planes(torch.from_numpy(values[:, :1]), torch.from_numpy(values[:, 1:, : SIZE[0] // 2, : SIZE[1] // 2].copy()))
+    return Planes(
+        torch.from_numpy(values[:, :1]), torch.from_numpy(values[:, 1:, : SIZE[0] // 2, : SIZE[1] // 2].copy())
+    )
 
 
 def count_decoding(coder: FlagshipCoder, kind: str, coded, previous, reference) -> CountConvolutions:
@@ -88,7 +92,7 @@ def test_every_parameter_belongs_to_one_part(loaded):
 
 def test_lower_levels_cost_less_and_exact_parts_the_same(loaded):
     by_level = [complexity(loaded.model, widths) for widths in loaded.widths]
-    for high, low in zip(by_level, by_level[1:], strict=False):
+    for high, low in pairwise(by_level):
         for a, b in zip(high, low, strict=True):
             assert b.macs == a.macs if a.exact or a.role == "encoder" else b.macs < a.macs, a.name
 

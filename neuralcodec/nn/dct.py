@@ -1,0 +1,77 @@
+"""A classical start for learned transforms: orthonormal DCT of each 8x8 cell, 2x2 Hadamard of neighbouring cells, low frequencies first.
+
+From such weights (residual blocks near the identity) an autoencoder begins as a transform codec that reconstructs well at once, where
+random weights spend most of a short training on learning the identity.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from neuralcodec.nn.layout import PACKED_CHANNELS
+
+_CHROMA_WEIGHT = 2.5
+"""Chroma basis functions stand behind luma ones of the same frequency by this factor: they carry less energy."""
+
+
+def _dct(n: int) -> Tensor:
+    k = torch.arange(n, dtype=torch.float64)
+    m = torch.cos(math.pi * (2 * k[None] + 1) * k[:, None] / (2 * n)) * math.sqrt(2 / n)
+    m[0] /= math.sqrt(2)
+    return m
+
+
+def packed_dct() -> tuple[Tensor, Tensor]:
+    """(96, 96) orthonormal matrix from packed planes to coefficients, rows ordered by frequency, and (96, 3): u, v, weight of each row."""
+    luma, chroma = torch.kron(_dct(8), _dct(8)), torch.kron(_dct(4), _dct(4))
+    matrix = torch.block_diag(luma, chroma, chroma)
+    frequency = [(u, v, 1.0) for u in range(8) for v in range(8)] + 2 * [(u, v, _CHROMA_WEIGHT) for u in range(4) for v in range(4)]
+    table = torch.tensor(frequency, dtype=torch.float64)
+    order = torch.argsort((table[:, 0] ** 2 + table[:, 1] ** 2 + 0.25) * table[:, 2], stable=True)
+    return matrix[order], table[order]
+
+
+def merge_cells(latent: int) -> Tensor:
+    """(latent, 384) orthonormal rows: 2x2 Hadamard over pixel_unshuffle(2) of the 96 coefficients, the ``latent`` lowest frequencies."""
+    _, table = packed_dct()
+    h = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64) / math.sqrt(2)
+    matrix = torch.kron(torch.eye(PACKED_CHANNELS, dtype=torch.float64), torch.kron(h, h))  # row 4 c + 2 a + b
+    u, v, weight = (t.repeat_interleave(4) for t in table.T)
+    a = torch.tensor([0.0, 0, 1, 1], dtype=torch.float64).repeat(PACKED_CHANNELS)
+    b = torch.tensor([0.0, 1, 0, 1], dtype=torch.float64).repeat(PACKED_CHANNELS)
+    order = torch.argsort(((2 * u + a) ** 2 + (2 * v + b) ** 2 + 0.5) * weight, stable=True)
+    return matrix[order[:latent]]
+
+
+@torch.no_grad()
+def start_analysis(enter: nn.Conv2d, down: nn.Conv2d, signs: tuple[float, ...] = (1.0,)) -> None:
+    """Set ``enter`` (96 * len(signs) + rest -> C) to the DCT of the signed sum of its packed inputs, ``down`` (4 C -> latent) to merge_cells.
+
+    Does nothing when the trunk has fewer than 96 channels, or more latents are asked for than there are coefficients."""
+    matrix, _ = packed_dct()
+    if enter.out_channels < PACKED_CHANNELS or down.out_channels > 4 * PACKED_CHANNELS:
+        return
+    enter.weight.mul_(0.05)
+    enter.bias.zero_()
+    for i, sign in enumerate(signs):
+        enter.weight[:PACKED_CHANNELS, i * PACKED_CHANNELS : (i + 1) * PACKED_CHANNELS, 0, 0] = sign * matrix.float()
+    down.weight.mul_(0.05)
+    down.bias.zero_()
+    down.weight[:, : 4 * PACKED_CHANNELS, 0, 0] = merge_cells(down.out_channels).float()
+
+
+@torch.no_grad()
+def start_synthesis(up: nn.Conv2d, head: nn.Conv2d) -> None:
+    """The transposed start: ``up`` (latent -> 4 C) and ``head`` (C -> 96)."""
+    matrix, _ = packed_dct()
+    if head.in_channels < PACKED_CHANNELS or up.in_channels > 4 * PACKED_CHANNELS:
+        return
+    up.weight.mul_(0.05)
+    up.bias.zero_()
+    up.weight[: 4 * PACKED_CHANNELS, :, 0, 0] = merge_cells(up.in_channels).T.float()
+    head.weight.mul_(0.05)
+    head.bias.zero_()
+    head.weight[:, :PACKED_CHANNELS, 0, 0] = matrix.T.float()
