@@ -35,8 +35,8 @@ def tiny_model(tmp_path_factory) -> Path:
     config = FlagshipConfig(
         IntraConfig(channels=16, latent=16, hyper=8, encoder_blocks=1, decoder_blocks=1),
         MotionConfig(channels=8, latent=8, hyper=4, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1),
-        InterConfig(channels=16, latent=16, hyper=8, extraction_blocks=1, refinement_blocks=1, encoder_blocks=1, decoder_blocks=1,
-                    motion_channels=8, motion_latent=8),
+        InterConfig(channels=16, latent=16, hyper=8, extraction_blocks=1, refinement_blocks=1, encoder_blocks=1,
+                    decoder_blocks=1, motion_channels=8, motion_latent=8),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(20)

@@ -50,7 +50,8 @@ def to_json(plan: Plan, result: Result) -> dict[str, Any]:
     loaded = by_name(plan.model)
     means = {a: {c: dict(zip(("bd_rate", "clips"), mean_bd(clips.values()), strict=True)) for c, clips in codecs.items()}
              for a, codecs in result.bd.items()}
-    settings = {k: v for k, v in asdict(plan).items() if k != "anchors"} | {"anchors": sorted(plan.anchors)}
+    # Names without folders: reports are for other machines too.
+    settings = asdict(plan) | {"anchors": sorted(plan.anchors), "clips": [Path(c).name for c in plan.clips], "model": Path(plan.model).name}
     return {
         "program": f"neuralcodec {__version__}",
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -72,6 +73,7 @@ def plot(path: Path, plan: Plan, result: Result) -> Path | None:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator, NullFormatter
     except ImportError:
         return None
     clips = [c for c in result.anchor_curves if any(p.clip == c for p in result.points)]
@@ -89,6 +91,9 @@ def plot(path: Path, plan: Plan, result: Result) -> Path | None:
             if points:
                 axis.plot(*zip(*points, strict=True), "o-" if name.startswith("ours") else "s--", markersize=3.5, linewidth=1.2, label=name)
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_title(clip, fontsize=10)
         axis.set_xlabel("bits per luma sample")
         axis.set_ylabel("PSNR 6:1:1, dB")

@@ -27,7 +27,8 @@ KIND_ANCHOR = "x265-medium-ld32"
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure. ``anchors`` are precomputed curves: {clip: {"n": frames, condition: [{"value", "bpp", "psnr"}, ...]}}."""
+    """What to measure. ``against`` holds conditions by full names, whichever were given (UsageError for unknown ones). ``anchors`` are precomputed
+    curves: {clip: {"n": frames, condition: [{"value", "bpp", "psnr"}, ...]}}."""
 
     clips: tuple[str, ...]
     model: str
@@ -41,6 +42,9 @@ class Plan:
     widths: bool = False
     jobs: int = 1
     anchors: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "against", tuple(dict.fromkeys(classical.condition_name(n) for n in self.against)))
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,6 @@ def run(plan: Plan, on_point: Callable[[int, int, Point | None], None] = lambda 
             raise UsageError(f"level {level}: model {loaded.name!r} has levels {', '.join(map(str, range(1, loaded.levels + 1)))}")
     for quality in plan.qualities:
         EncodeOptions(quality=quality).quality_index()
-    plan = replace(plan, against=tuple(dict.fromkeys(classical.condition_name(n) for n in plan.against)))
     tasks = []
     for path in dict.fromkeys(plan.clips):
         try:

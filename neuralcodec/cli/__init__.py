@@ -1,4 +1,4 @@
-"""The command line: ``ncodec``. Heavy packages are imported inside the commands, so that help and errors come at once."""
+"""The command line: ``ncodec``. Heavy packages are imported inside the commands, so that help comes at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ COMMANDS = {
     "bench": "neuralcodec.cli.bench:bench",
     "train": "neuralcodec.cli.train:train",
 }
-"""Subcommands by name: "module:attribute", imported when they are used or listed. A module imports click and light modules at its top."""
+"""Subcommands by name: "module:attribute", imported when they are used or listed. A module imports click and light
+modules at its top."""
 
 
 @click.group(cls=LazyGroup, commands_by_path=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})

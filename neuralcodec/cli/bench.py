@@ -146,8 +146,9 @@ def _bd_table(result: Result) -> Any:
 
 
 def _kinds_table(rows: list[KindRow]) -> Any:
-    table = _table(f"Bits a frame beside {rows[0].anchor} at the same PSNR of these frames (-: outside its curve)", "clip", "codec", "quality", "kind",
+    table = _table(f"Bits a frame beside {rows[0].anchor} at the same PSNR of these frames", "clip", "codec", "quality", "kind",
                    "PSNR", "bits", "its bits", "ours / its", left=2)
+    table.caption = "-: outside its curve"
     for r in rows:
         table.add_row(r.clip, r.codec, f"{r.setting:g}", r.kind, f"{r.psnr:.2f}", f"{r.bits:.0f}", _number(r.anchor_bits, ".0f"),
                       _number(r.ratio, ".2f"))

@@ -14,7 +14,8 @@ from neuralcodec.core.errors import InputError, OutputError, UsageError
 
 
 class FrameRange(click.ParamType):
-    """``a:b``: frames a up to, but without, b, counted from 0; either may be left out. Becomes (a, b), b None without an end."""
+    """``a:b``: frames a up to, but without, b, counted from 0; either may be left out. Becomes (a, b), b None without
+    an end."""
 
     name = "a:b"
 
@@ -73,7 +74,8 @@ def talk_options(command: Callable) -> Callable:
 
 
 class Talk:
-    """Messages and progress on standard error. Progress shows on a terminal only; in a pipe there are notes and nothing else."""
+    """Messages and progress on standard error. Progress shows on a terminal only; in a pipe there are notes and nothing
+    else."""
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
         self.quiet, self.verbose = quiet, verbose

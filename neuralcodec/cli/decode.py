@@ -68,8 +68,8 @@ def decode(
 ) -> None:
     """Decode IN.nvc (- is standard input); the name of OUT chooses the format.
 
-    A damaged stream costs the groups of pictures that were hit: each place is told in a line, the rest is decoded and the exit code
-    is 6. The md5 lines go to standard output, or to standard error when the pictures go there.
+    A damaged stream costs the groups of pictures that were hit: each place is told in a line, the rest is decoded and
+    the exit code is 6. The md5 lines go to standard output, or to standard error when the pictures go there.
     """
     from neuralcodec.bitstream import StreamReader
     from neuralcodec.codecs.registry import by_identity
@@ -94,7 +94,8 @@ def decode(
         decoder = StreamDecoder(reader, loaded, options, where)
         if decoder.level != header.level:
             talk.note(
-                f"made for level {header.level}, played at level {decoder.level}: pictures drift within each group of pictures"
+                f"made for level {header.level}, played at level {decoder.level}: "
+                "pictures drift within each group of pictures"
             )
         index = reader.index()
         sink = None

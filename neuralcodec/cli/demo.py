@@ -28,7 +28,8 @@ PSNR_OF_EQUAL = 100.0
 
 @dataclass
 class Row:
-    """What the table says of one level. ``psnr`` are Y, U, V in dB, averaged over frames; sizes are in bytes, times in seconds."""
+    """What the table says of one level. ``psnr`` are Y, U, V in dB, averaged over frames; sizes are in bytes, times in
+    seconds."""
 
     level: int
     size: int = 0
@@ -57,11 +58,12 @@ class Row:
 def demo(
     out: Path, quality: float, count: int | None, device: str, model: str | None, quiet: bool, verbose: bool
 ) -> None:
-    """Encode the bundled clip at levels 1, 2 and 3, decode each, print a table, and write streams, MP4s and a picture to DIR.
+    """Encode the bundled clip at levels 1, 2 and 3, decode each, print a table, and write streams, MP4s and a picture
+    to DIR.
 
-    Bits per pixel are of the frames' packets for a luma sample; bytes are the whole file's, with sound. PSNR is the mean over
-    frames. Times include reading, networks, entropy coding and writing of the stream (encoding) or the MP4 (decoding). kMAC are thousands
-    of multiply-accumulates of the decoder's networks for a pixel of a P frame.
+    Bits per pixel are of the frames' packets for a luma sample; bytes are the whole file's, with sound. PSNR is the
+    mean over frames. Times include reading, networks, entropy coding and writing of the stream (encoding) or the MP4
+    (decoding). kMAC are thousands of multiply-accumulates of the decoder's networks for a pixel of a P frame.
     """
     from neuralcodec.codecs.registry import DEFAULT_MODEL, by_name
     from neuralcodec.core.resources import demo_clip

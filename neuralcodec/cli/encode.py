@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Written:
-    """What an encoding wrote: ``size`` is the whole stream's, ``frame_bytes`` that of the frames' packets alone, in bytes."""
+    """What an encoding wrote: ``size`` is the whole stream's, ``frame_bytes`` that of the frames' packets alone, in
+    bytes."""
 
     frames: int = 0
     size: int = 0
@@ -123,9 +124,9 @@ def encode(
 ) -> None:
     """Encode IN, whatever PyAV opens, a picture, raw planes or - for standard input, into an .nvc stream.
 
-    What is not 8-bit 4:2:0 is converted. Sound, subtitles, metadata, time stamps and colour tags travel along. Nothing stands
-    under the name OUT.nvc before the stream is complete. For a given number of threads (default 1) the bytes do not depend on the
-    number of workers.
+    What is not 8-bit 4:2:0 is converted. Sound, subtitles, metadata, time stamps and colour tags travel along. Nothing
+    stands under the name OUT.nvc before the stream is complete. For a given number of threads (default 1) the bytes do
+    not depend on the number of workers.
     """
     from neuralcodec.codecs.registry import DEFAULT_MODEL, by_name
     from neuralcodec.media.source import open_source
@@ -141,7 +142,8 @@ def encode(
     video = opened.properties
     talk.notes(opened.notes)
     talk.detail(
-        f"{video.width}x{video.height}, model {loaded.name} ({loaded.identity.hex()[:16]}), level {level}, quality {quality:g}, "
+        f"{video.width}x{video.height}, model {loaded.name} ({loaded.identity.hex()[:16]}), "
+        f"level {level}, quality {quality:g}, "
         f"{len(opened.side_streams)} side streams, on {where}"
     )
     with output_file(output, force) as file, talk.progress("encode", opened.frame_count_hint) as advance:

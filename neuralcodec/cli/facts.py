@@ -108,6 +108,7 @@ class Facts:
         self.kinds: dict[str, dict[str, int]] = {}
         self.gops: list[dict[str, Any]] = []
         self.damage: list[dict[str, Any]] = []
+        self._told: set[tuple[int, str]] = set()
         self.bits: dict[str, float] = {}
         self.latents: dict[str, list[int]] = {}
         self.frames = self.end = 0
@@ -162,14 +163,11 @@ class Facts:
 
     def damaged(self, damage: Damage) -> None:
         """A damaged place of the container, or a frame whose payload is malformed: its bits stay "unparsed"."""
-        place = {
-            "offset": damage.offset,
-            "bytes": damage.size,
-            "reason": damage.reason,
-            "breaks_group": damage.breaks_group,
-        }
-        if place not in self.damage:  # the decoder tells of the container's damage again
-            self.damage.append(place)
+        if (damage.offset, damage.reason) in self._told:  # the decoder tells of the container's damage again
+            return
+        self._told.add((damage.offset, damage.reason))
+        place = {"offset": damage.offset, "bytes": damage.size, "reason": damage.reason}
+        self.damage.append({**place, "breaks_group": damage.breaks_group})
 
     def latent(self, packet: FramePacket, parsed: Parsed) -> None:
         """A frame's latents, in the order of the stream."""

@@ -1,4 +1,4 @@
-"""The group of all commands: imports a command when it is used, and turns every error into one line and an exit code."""
+"""The group of all commands: imports a command when it is used, turns every error into one line and a code."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class _ReaderGone(Exception):
 class LazyGroup(click.Group):
     """A click group whose commands are given as "module:attribute".
 
-    ``main`` raises SystemExit: 0, the ``exit_code`` of an NcodecError, 2 for wrong usage, 130 when interrupted, 70 for an error that
-    nobody expected. Each error is one line on standard error; ``-v`` adds the traceback.
+    ``main`` raises SystemExit: 0, the ``exit_code`` of an NcodecError, 2 for wrong usage, 130 when interrupted, 70 for
+    an error that nobody expected. Each error is one line on standard error; ``-v`` adds the traceback.
     """
 
     def __init__(self, *args: Any, commands_by_path: dict[str, str] | None = None, **kwargs: Any) -> None:
@@ -71,7 +71,7 @@ class LazyGroup(click.Group):
             with _signals():
                 result = super().main(arguments, prog_name or "ncodec", **extra)
             code = result if isinstance(result, int) else 0
-        except _Interrupted:
+        except (_Interrupted, KeyboardInterrupt, click.Abort):
             _say("interrupted")
             code, at_once = INTERRUPTED, True
         except _ReaderGone:
@@ -103,7 +103,8 @@ class LazyGroup(click.Group):
             _say(f"internal error: {type(error).__name__}: {error}{hint}")
             code = INTERNAL_ERROR
         if at_once and args is None:
-            # Threads may be inside a network or wait for a pipe that stays silent; what they hold is gone with the process.
+            # Threads may be inside a network or wait for a pipe that stays silent; what they hold is gone with the
+            # process.
             sys.stderr.flush()
             os._exit(code)
         raise SystemExit(code)

@@ -42,14 +42,16 @@ if TYPE_CHECKING:
 def inspect(
     source: str, packets: bool, as_json: bool, latents_md5: bool, model_file: Path | None, quiet: bool, verbose: bool
 ) -> None:
-    """Show a stream's header, model, level, widths, groups of pictures, packets, bits by syntax element and skipped latents.
+    """Show a stream's header, model, level, widths, groups of pictures, packets, bits by syntax element and skipped
+    latents.
 
-    Without the stream's model there is what the container says. A damaged stream is shown as far as it can be read; then the exit code is 6.
+    Without the stream's model there is what the container says. A damaged stream is shown as far as it can be read;
+    then the exit code is 6.
 
     \b
     JSON:
       file, bytes, frames, seconds, bits_per_pixel (frame packets for a luma sample), index (whether there is one)
-      header           the stream header: size, rationals as "a/b", colour (H.273 code points), level, quality, side streams ...
+      header           the stream header: size, rationals as "a/b", colour (H.273), level, quality, side streams ...
       model            {name, identity, installed}
       width_tables     for each level, the width option (0: 100 %, 1: 50 %, 2: 25 %) of each slimmable unit
       packets          by kind: {count, bytes, framing, smallest, largest}, in bytes
@@ -65,7 +67,7 @@ def inspect(
       latents_md5      null where not every frame could be parsed
 
     \b
-    Packets: offset, bytes, kind, framing and what the kind has (pts, duration, quality, decode_order, references, modes ...);
+    Packets: offset, bytes, kind, framing and what the kind has (pts, duration, quality, decode_order, modes ...);
     frames also have bits and skipped_percent of their latents.
     """
     from neuralcodec.bitstream import Damage, FramePacket, GopStart, StreamReader

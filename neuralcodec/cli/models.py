@@ -27,7 +27,8 @@ def models(as_json: bool, model: str | None) -> None:
       name, identity            the hash by which streams name it (64 hexadecimal digits)
       architecture, file, bytes
       parameters                of all parts
-      levels                    [{level, widths, decoder_kmac_per_pixel: {I, P}, parts: [{name, role, kmac_per_pixel, parameters, exact}]}]
+      levels                    [{level, widths, decoder_kmac_per_pixel: {I, P}, parts}]; each part:
+                                {name, role: I, P or encoder, kmac_per_pixel, parameters, exact}
       card                      the model's card as it stands beside it, null without one
       notes                     what else the model file says
     """

@@ -21,14 +21,15 @@ def _stream(d: dict[str, Any]) -> list[str]:
     extras = [f"rotated by {h['rotation']} degrees"] if h["rotation"] else []
     extras += [f"sample aspect ratio {h['sample_aspect_ratio']}"] if h["sample_aspect_ratio"] != "1/1" else []
     extras += ["still"] if h["still"] else []
-    tags = f"primaries {colour['primaries']}, transfer {colour['transfer']}, matrix {colour['matrix']}, range {colour['range']}"
-    locked = " (locked)" if h["level_locked"] else ""
+    tags = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in colour.items())
+    coding = f"level {h['level']} of {h['levels']}{' (locked)' if h['level_locked'] else ''}, quality {h['quality']:g}"
+    rate = f"{d['bits_per_pixel']:.4f} bits/pixel"
     lines = [
-        f"{d['file']}: {d['bytes']} bytes, {d['frames']} frames, {d['seconds']:.3f} s, {d['bits_per_pixel']:.4f} bits/pixel",
+        f"{d['file']}: {d['bytes']} bytes, {d['frames']} frames, {d['seconds']:.3f} s, {rate}",
         f"  picture      {', '.join([size, '8-bit 4:2:0', *extras])}",
         f"  time         base {h['time_base']}, nominal rate {h['frame_rate'] or 'unknown'}",
-        f"  colour       {tags}, chroma location {colour['chroma_location']}",
-        f"  coding       level {h['level']} of {h['levels']}{locked}, quality {h['quality']:g}, groups of {h['gop_size'] or 'all'} frames",
+        f"  colour       {tags}",
+        f"  coding       {coding}, groups of {h['gop_size'] or 'all'} frames",
         f"  arithmetic   {h['arithmetic']}",
         f"  written by   {h['encoder'] or 'unknown'}; {'with' if d['index'] else 'without'} an index",
     ]
@@ -64,7 +65,8 @@ def _packets(d: dict[str, Any]) -> list[str]:
     lines.append(f"  {'header':<12}{1:>8}{d['header']['bytes']:>12}")
     for kind, p in d["packets"].items():
         lines.append(
-            f"  {kind:<12}{p['count']:>8}{p['bytes']:>12}{p['framing']:>10}{p['bytes'] / p['count']:>10.1f}{p['smallest']:>10}{p['largest']:>10}"
+            f"  {kind:<12}{p['count']:>8}{p['bytes']:>12}{p['framing']:>10}{p['bytes'] / p['count']:>10.1f}"
+            f"{p['smallest']:>10}{p['largest']:>10}"
         )
     return lines
 
@@ -88,7 +90,8 @@ def _gops(d: dict[str, Any]) -> list[str]:
     ]
     for n, g in enumerate(gops[:GOP_LINES]):
         lines.append(
-            f"  {n:<18}{g['first_frame']:>8}{g['frames']:>8}{g['time']:>10.3f} s{g['quality']:>9g}{g['offset']:>12}{g['frame_bytes']:>10}"
+            f"  {n:<18}{g['first_frame']:>8}{g['frames']:>8}{g['time']:>10.3f} s"
+            f"{g['quality']:>9g}{g['offset']:>12}{g['frame_bytes']:>10}"
         )
     if len(gops) > GOP_LINES:
         lines.append(f"  and {len(gops) - GOP_LINES} more (--json has all)")

@@ -1,8 +1,9 @@
 """Multiply-accumulates and parameters of a model's parts, from its structure alone: nothing is run.
 
-Counted are the multiplications of all convolutions, slimmable ones at the width that a table gives them, for one luma sample of a
-picture whose sides are multiples of 64 (other sizes are padded, and cost that much more). Not counted: element-wise gains, activations,
-and the interpolation filters of motion compensation, which belong to no network and cost the same at every level.
+Counted are the multiplications of all convolutions, slimmable ones at the width that a table gives them, for one luma
+sample of a picture whose sides are multiples of 64 (other sizes are padded, and cost that much more). Not counted:
+element-wise gains, activations, and the interpolation filters of motion compensation, which belong to no network and
+cost the same at every level.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from neuralcodec.nn.exact import ExactConv2d
 from neuralcodec.nn.selection import WIDTHS, SlimmableUnit, units
 
 INTRA, INTER, ENCODER = "I", "P", "encoder"
-"""What a part runs for: decoding an I frame, decoding a P frame, encoding only. (Encoders run the decoder's parts as well.)"""
+"""What a part runs for: decoding an I frame, decoding a P frame, encoding only. (Encoders run the decoder's parts as
+well.)"""
 
 _PRIOR = {"up1": 64, "mix1": 32, "up2": 32, "": 16}
 _SYNTHESIS = {"coarse": 16, "up": 16, "": 8}
@@ -29,24 +31,26 @@ _EIGHTH = {"": 8}
 
 _PARTS: tuple[tuple[str, str, tuple[tuple[str, dict[str, int]], ...]], ...] = (
     ("intra prior", INTRA, (("intra.prior", _PRIOR),)),
-    ("intra decoder", INTRA, (("intra.synthesis", _SYNTHESIS),)),
+    ("intra decoder", INTRA, (("intra.synthesis", _SYNTHESIS), ("intra.gain", _EIGHTH))),
     ("motion prior", INTER, (("motion.prior", _PRIOR),)),
-    ("motion decoder", INTER, (("motion.decoder", _SYNTHESIS),)),
+    ("motion decoder", INTER, (("motion.decoder", _SYNTHESIS), ("motion.gain", _EIGHTH))),
     ("motion refinement", INTER, (("motion.refinement", _EIGHTH),)),
     ("feature extraction", INTER, (("inter.extraction", _EIGHTH),)),
     ("context refinement", INTER, (("inter.refinement", _EIGHTH),)),
     ("contextual prior", INTER, (("inter.prior", _PRIOR),)),
-    ("contextual decoder", INTER, (("inter.decoder", _SYNTHESIS),)),
+    ("contextual decoder", INTER, (("inter.decoder", _SYNTHESIS), ("inter.gain", _EIGHTH))),
     ("intra encoder", ENCODER, (("intra.analysis", _ANALYSIS), ("intra.hyper_analysis", _HYPER))),
     ("motion encoder", ENCODER, (("motion.encoder", _ANALYSIS), ("motion.hyper_analysis", _HYPER))),
     ("contextual encoder", ENCODER, (("inter.analysis", _ANALYSIS), ("inter.hyper_analysis", _HYPER))),
 )
-"""Name, role, and for each module its children's input grids: one position for n x n luma samples ("" for all others)."""
+"""Name, role, and for each module its children's input grids: one position for n x n luma samples ("" for all
+others)."""
 
 
 @dataclass(frozen=True)
 class PartWork:
-    """``macs`` multiply-accumulates for one luma sample; ``parameters`` of the full width; ``exact``: integer arithmetic, never slimmed."""
+    """``macs`` multiply-accumulates for one luma sample; ``parameters`` of the full width; ``exact``: integer
+    arithmetic, never slimmed."""
 
     name: str
     role: str
@@ -65,7 +69,8 @@ def part_modules() -> dict[str, tuple[str, ...]]:
 
 
 def complexity(model: Flagship, widths: bytes) -> tuple[PartWork, ...]:
-    """All parts at a width table (one option for each slimmable unit). Raises ValueError for a table of another length."""
+    """All parts at a width table (one option for each slimmable unit). Raises ValueError for a table of another
+    length."""
     found = list(units(model).values())
     if len(found) != len(widths):
         raise ValueError(f"width table has {len(widths)} entries, the model {len(found)} slimmable units")

@@ -8,13 +8,13 @@ from neuralcodec.core.errors import InputError, ModelError
 
 
 def _folder(installed_name: str, checkout_name: str) -> Path | None:
-    """A folder that is ``neuralcodec/INSTALLED_NAME`` in an installation and stands beside the package in a checkout."""
+    """A folder that an installation has inside the package, and a checkout beside it under another name."""
     package = Path(__file__).resolve().parents[1]
     installed = package / installed_name
     if installed.is_dir():
         return installed
-    # In a checkout, and so in an editable installation, the folder stands beside the package. Beside an installed package a
-    # folder of that name would be somebody else's, hence the second condition.
+    # In a checkout, and so in an editable installation, the folder stands beside the package. Beside an installed
+    # package a folder of that name would be somebody else's, hence the second condition.
     checkout = package.parent
     if (checkout / checkout_name).is_dir() and (checkout / "setup.cfg").is_file():
         return checkout / checkout_name

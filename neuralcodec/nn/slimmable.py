@@ -121,12 +121,10 @@ def _add_branches(module: nn.Module, c: int) -> None:
     module.spatial = nn.Conv2d(c, c, 3, padding=1, groups=c)
     module.expand = nn.Conv2d(c, 2 * c, 1)
     module.project = nn.Conv2d(2 * c, c, 1)
-    # A residual branch starts small, so that a deep stack is close to the identity and trains at once (see nn.dct).
-    with torch.no_grad():
-        module.project.weight.mul_(0.1)
-        module.spatial.weight.mul_(0.1)
-        module.project.bias.zero_()
-        module.spatial.bias.zero_()
+    # A residual branch starts at zero: a deep stack is then the identity, which the transforms' start (nn.dct) counts on.
+    for last in (module.spatial, module.project):
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
 
 
 def _residual(m: nn.Module, x: Tensor, n: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from neuralcodec.bitstream import Damage, EndOfStream, FramePacket, GopStart, Packet, StreamReader
 from neuralcodec.codecs.coding import FlagshipCoder, Parsed, place
 from neuralcodec.codecs.files import LoadedModel
-from neuralcodec.core.errors import NcodecError, StreamError, UsageError
+from neuralcodec.core.errors import ModelError, NcodecError, StreamError, UsageError
 from neuralcodec.core.types import Frame, SidePacket
 from neuralcodec.nn.layout import tensors_to_planes
 from neuralcodec.nn.selection import apply_widths
@@ -51,11 +51,17 @@ Result = DecodedFrame | SidePacket | Damage
 
 
 class StreamDecoder:
-    """Decodes one stream with its model. Raises UsageError for a level that the stream has no widths for or is locked against."""
+    """Decodes one stream with its model.
+
+    Raises UsageError for a level that the stream has no widths for or is locked against, ModelError for another model than the stream's,
+    StreamError for width tables that do not fit it."""
 
     def __init__(self, reader: StreamReader, loaded: LoadedModel, options: DecodeOptions, device: torch.device) -> None:
         header = reader.header
-        level = options.level or header.level
+        if header.model_id != loaded.identity:
+            raise ModelError(f"the stream was made with model {header.model_name!r} ({header.model_id.hex()[:16]}...), "
+                             f"not with {loaded.name!r} ({loaded.identity.hex()[:16]}...)")
+        level = header.level if options.level is None else options.level
         if not 1 <= level <= header.levels:
             raise UsageError(f"level {level}: the stream has levels {', '.join(map(str, range(1, header.levels + 1)))}")
         if header.level_locked and level != header.level:

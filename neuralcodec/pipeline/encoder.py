@@ -17,6 +17,7 @@ from neuralcodec.entropy import MaskMode
 from neuralcodec.nn.layout import planes_to_tensors
 from neuralcodec.nn.selection import apply_widths
 from neuralcodec.pipeline.device import core_count, prepare_exact
+from neuralcodec.pipeline.interleave import by_time
 from neuralcodec.pipeline.jobs import Job, JobRunner
 
 MEMORY_BUDGET = 256 << 20
@@ -41,7 +42,7 @@ class EncodeOptions:
     def quality_index(self) -> int:
         """Raises UsageError for a quality off the grid."""
         index = self.quality * 2
-        if index != int(index) or not 0 <= index <= QUALITY_STEPS:
+        if not 0 <= index <= QUALITY_STEPS or index != int(index):
             raise UsageError(f"quality {self.quality:g}: choose 0 to 100 in steps of 0.5")
         return int(index)
 
@@ -99,7 +100,7 @@ class StreamEncoder:
 
         def feed(start: Callable[[], None], add: Callable[[Frame | SidePacket], None]) -> None:
             count, early = 0, []
-            for item in items:
+            for item in by_time(items, self.video, self.header.side_streams):
                 if isinstance(item, Frame):
                     if count == 0 or (gop and count % gop == 0):
                         start()

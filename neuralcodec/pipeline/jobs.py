@@ -81,7 +81,7 @@ class JobRunner(Generic[In, Out]):
 
     # Queue operations that give up when the run is over: a blocked thread must not outlive it.
 
-    def take(self, q: queue.Queue):  # noqa: ANN202 - any item
+    def take(self, q: queue.Queue):
         while True:
             try:
                 return q.get(timeout=0.2)

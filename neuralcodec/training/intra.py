@@ -29,6 +29,8 @@ class IntraStage:
     batch: int = 8
     skip_from: float = 0.6
     """Progress from which the mode prediction skips (Gumbel temperature falling to the end)."""
+    prior_first: float = 0.03
+    """Progress up to which only the entropy model learns: with an untrained one, rate would push the transform out of its good start."""
     slim_share: float = 0.3
     """Share of steps at random widths."""
 
@@ -40,13 +42,16 @@ class IntraStage:
         randomise_widths(self.model, self.slim_share)
         temperature = None if progress < self.skip_from else max(0.2, 2 * (1 - progress) / (1 - self.skip_from))
         y, z = self.model.analyse(x, quality)
+        if progress < self.prior_first:
+            y = y.detach()
+            z = self.model.hyper_analysis(y)
         latent = soft_latent(self.model.prior, y, z, [], quality, skip=temperature)
         decoded = self.model.synthesise(latent.value, quality)
         pixels = self.size**2
         rate = (latent.bits + latent.hyper_bits) / pixels
         errors = packed_mse(decoded, x)
         distortion = (6 * errors[0] + errors[1] + errors[2]) / 8
-        loss = (rate + quality_lambda(quality) * distortion).mean()
+        loss = (rate if progress < self.prior_first else rate + quality_lambda(quality) * distortion).mean()
         return loss, {"bpp": float(rate.detach().mean()), "bpp_hyper": float(latent.hyper_bits.detach().mean()) / pixels,
                       "psnr_y": float(psnr(errors[0].detach()).mean()), "psnr_u": float(psnr(errors[1].detach()).mean()),
                       "skipped": float(latent.skipped)}

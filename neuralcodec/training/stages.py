@@ -120,7 +120,7 @@ def _nothing() -> None:
 def _intra(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     m = model.intra
     groups = {"analysis": m.analysis, "hyper": m.hyper_analysis, "prior": m.prior, "gain": m.gain, "synthesis": m.synthesis}
-    return IntraStage(m, sampler, options.size or 128, options.batch or 8), groups, 1.5e-3, _nothing
+    return IntraStage(m, sampler, options.size or 128, options.batch or 8), groups, 4e-4, _nothing
 
 
 def _motion_groups(model: Flagship) -> dict[str, nn.Module]:
@@ -155,7 +155,7 @@ def _inter(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     stage = InterStage(model, sampler, RandomWidths(), options.size or 128, frames=_growing)
     if options.batch:
         stage.pixels = options.batch * 2 * stage.size**2
-    return stage, _inter_groups(model), 1e-3, _nothing
+    return stage, _inter_groups(model), 5e-4, _nothing
 
 
 def _long(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
@@ -165,7 +165,7 @@ def _long(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
                        flow_until=0.0, lowest_temperature=0.2)
     if options.batch:
         stage.pixels = options.batch * (frames - 1) * stage.size**2
-    return stage, _inter_groups(model), 4e-4, _nothing
+    return stage, _inter_groups(model), 3e-4, _nothing
 
 
 def _levels(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
@@ -179,4 +179,4 @@ def _levels(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
         for level in (1, 2, 3):
             log.info("level %d: %.1f %% of the full slimmable multiply-accumulates", level, 100 * expected_complexity(model, level))
 
-    return stage, _inter_groups(model), 4e-4, report
+    return stage, _inter_groups(model), 3e-4, report

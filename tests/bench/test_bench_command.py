@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from neuralcodec.bench.run import load_anchors
+from neuralcodec.bench.run import Plan, load_anchors
 from neuralcodec.cli import main
 from neuralcodec.core.errors import InputError
 
@@ -69,6 +69,10 @@ def test_wrong_usage_is_one_line(capsys, clip_file, tiny_model, arguments, text)
     code, out, err = run(capsys, clip_file, "--model", tiny_model, *arguments)
     assert code == 2
     assert text in err and len(err.splitlines()) == 1 and not out
+
+
+def test_a_plan_knows_encoders_by_their_full_names():
+    assert Plan((), "", ("x264", "x264-medium-ld32", "svtav1")).against == ("x264-medium-ld32", "svtav1-p6")
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a": {"n": 1, "x": [{"bpp": 0, "psnr": 1}]}}'])

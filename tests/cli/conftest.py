@@ -8,9 +8,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from cli_clips import FRAMES, HEIGHT, WIDTH, picture, planes
 from click.testing import CliRunner
 
-from cli_clips import FRAMES, HEIGHT, WIDTH, picture, planes
 from neuralcodec.cli import main
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+from itertools import pairwise
 
 import av
 import pytest
-
 from cli_clips import FRAMES, HEIGHT, WIDTH
+
 from neuralcodec.codecs.registry import by_name
 from neuralcodec.core.resources import demo_clip
 
@@ -53,7 +55,7 @@ def test_packets_are_objects_that_add_up(cli, document, sounding_stream):
     for packet in frames:
         assert abs(sum(packet["bits"].values()) - 8 * (packet["bytes"] - packet["framing"])) <= 8
     assert packets[0]["offset"] == document["header"]["bytes"]
-    assert all(a["offset"] + a["bytes"] == b["offset"] for a, b in zip(packets, packets[1:], strict=False))
+    assert all(a["offset"] + a["bytes"] == b["offset"] for a, b in pairwise(packets))
 
 
 def test_the_text_names_what_matters(cli, stream):
@@ -99,7 +101,7 @@ def test_inspect_reads_a_pipe(cli, stream):
 
 def test_models_describe_levels_parameters_and_card(cli, tmp_path):
     path = tmp_path / "tiny.safetensors"
-    path.write_bytes(open(cli.model, "rb").read())
+    shutil.copy(cli.model, path)
     card = {"training_data": [{"name": "noise", "licence": "CC0"}], "minutes": 3}
     path.with_suffix(".json").write_text(json.dumps(card))
     path.with_suffix(".md").write_text("Knows nothing.\n")

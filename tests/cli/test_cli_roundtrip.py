@@ -6,7 +6,6 @@ import hashlib
 
 import av
 import pytest
-
 from cli_clips import FRAMES, HEIGHT, WIDTH, planes
 
 FRAME_BYTES = WIDTH * HEIGHT * 3 // 2

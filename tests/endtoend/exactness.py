@@ -3,7 +3,7 @@
     python tests/endtoend/exactness.py                                        a toy model, made-up moving pictures
     python tests/endtoend/exactness.py --model flagship --frames 96 --quality 50 clip.mp4 ...
 
-(from the repository's root; with ``PYTHONPATH=.`` where the project is not installed). Four processes: an encoder and a decoder with
+Four processes: an encoder and a decoder with
 ``ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41`` and one thread ("old"), and both with everything that this processor has and
 two threads ("new"). Each decoder takes the other machine's streams. Latents, masks and applied widths must have the encoder's md5,
 pictures must lie within 0.01 dB of the encoder's reconstruction by their PSNR against the source. One JSON object for each clip,
@@ -199,6 +199,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main() -> int:
+    sys.path.insert(0, str(ROOT))  # a checkout works without being installed
     args = parse(sys.argv[1:])
     if args.work:
         _work(args)

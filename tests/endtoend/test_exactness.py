@@ -1,0 +1,28 @@
+"""Streams cross from old kernels to new ones and back: see exactness.py, which runs on real clips and models too."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import exactness
+
+
+def _frames() -> int:
+    # Two threads that wait for each other at every layer take minutes when other programs keep the processors busy.
+    busy = os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)
+    return int(os.environ.get("NCODEC_EXACTNESS_FRAMES") or (8 if busy else 96))
+
+
+def test_streams_of_old_and_new_kernels_decode_alike(toy_path, tmp_path):
+    frames = _frames()
+    args = exactness.parse(["--model", str(toy_path), "--frames", str(frames), "--quality", "20"])
+    results = list(exactness.compare(args, tmp_path))
+    print(*results, sep="\n")
+    assert [(r["level"], r["frames"]) for r in results] == [(level, frames) for level in (1, 2, 3) for _ in range(2)]
+    for r in results:
+        assert r["latents_and_masks"] and r["widths"] and r["psnr_difference"] <= 0.01 and r["ok"], r
+        assert all(0.05 < share < 0.98 for share in r["coded_share"].values()), "masks that say nothing"
+    if platform.machine() in ("x86_64", "AMD64"):
+        assert [r["encoder"] for r in results if r["encoder"].startswith("old")] == ["old (DEFAULT)"] * 3
+    assert len({r["widths_md5"] for r in results}) == 3
