@@ -35,6 +35,7 @@ from neuralcodec.entropy import (
     unpack_mask_mode,
     write_mask,
 )
+from neuralcodec.entropy.tables import RADIUS
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import pack, to_samples, unpack
@@ -42,6 +43,8 @@ from neuralcodec.nn.layout import pack, to_samples, unpack
 MASK_MODES = (MaskMode.DERIVED, MaskMode.DERIVED_WITH_EXCEPTIONS, MaskMode.THRESHOLD)
 """What the flagship's encoder chooses from; sent flags are for hosts without a mode prediction network."""
 CONTEXTUAL, MOTION = "contextual", "motion"
+HYPER_UNCHECKED = 1024
+"""Hyper latents of a frame that may cost nothing without being looked at."""
 
 
 @dataclass
@@ -126,9 +129,13 @@ class FlagshipCoder:
         return Parsed(latents, masks, dict(decoder.bits), time.perf_counter() - started - networks)
 
     def _read_hyper(self, decoder: FrameDecoder, prior: LatentPrior, quality: int, size: tuple[int, int], name: str) -> Fixed:
-        symbols = decoder.get(self._hyper_tables(prior, quality, size), label=f"{name} hyper")
+        tables = self._hyper_tables(prior, quality, size)
+        symbols = decoder.get(tables, label=f"{name} hyper")
         if symbols.size and np.abs(symbols).max() > SYMBOL_LIMIT:
             raise StreamError("a hyper latent is out of range")
+        # A header that claims a huge picture must not cost huge memory. No encoder writes that many lowest symbols for nothing.
+        if symbols.size > HYPER_UNCHECKED and decoder.exhausted and np.count_nonzero(symbols == -RADIUS[tables]) > symbols.size // 2:
+            raise StreamError("the payload ends within the hyper latents: too short for the picture's size")
         return Fixed.from_integers(torch.from_numpy(symbols)[None], 0, SYMBOL_LIMIT)
 
     def _hyper_tables(self, prior: LatentPrior, quality: int, size: tuple[int, int]) -> np.ndarray:

@@ -177,6 +177,11 @@ class FrameDecoder:
             numbers[where] = value
         return numbers
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left of the payload. What is decoded then is the first symbol of each table, without an error."""
+        return self._decoder.is_empty()
+
     def finish(self) -> None:
         """Check that the payload was consumed: no word left and the state back at 0. Raises StreamError if not."""
         if not self._decoder.is_empty():

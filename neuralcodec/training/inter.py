@@ -44,6 +44,8 @@ class InterStage:
     frames: Callable[[float], int] = field(default=lambda progress: 3)
     joint_from: float = 0.3
     skip_from: float = 0.5
+    prior_first: float = 0.0
+    """Progress up to which the contextual transforms wait for their entropy model, see training.intra."""
     flow_until: float = 0.5
     """Progress at which the flow regression's weight reaches zero."""
     lowest_temperature: float = 0.2
@@ -84,6 +86,9 @@ class InterStage:
                 loss = loss + flow_weight * flow_loss(vectors, flow[t - 1]).mean()
             context = self.model.inter.context(prediction, hidden)
             latent_y, z = self.model.inter.analyse(current, prediction, context, quality)
+            if progress < self.prior_first:
+                latent_y = latent_y.detach()
+                z = self.model.inter.hyper_analysis(latent_y)
             c = soft_latent(self.model.inter.prior, latent_y, z, [latent, m.fixed], quality, skip=skip)
             decoded = self.model.inter.synthesise(c.value, prediction, context, quality)
             rate = (c.bits + c.hyper_bits) / self.size**2

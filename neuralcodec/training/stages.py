@@ -152,7 +152,7 @@ def _growing(progress: float) -> int:
 
 
 def _inter(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
-    stage = InterStage(model, sampler, RandomWidths(), options.size or 128, frames=_growing)
+    stage = InterStage(model, sampler, RandomWidths(), options.size or 128, frames=_growing, prior_first=0.03)
     if options.batch:
         stage.pixels = options.batch * 2 * stage.size**2
     return stage, _inter_groups(model), 5e-4, _nothing
