@@ -74,9 +74,9 @@ class ContextualDecoder(nn.Module):
         self.trunk = nn.Sequential(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
         self.head = nn.Conv2d(c, PACKED_CHANNELS, 1)
         start_synthesis(self.up.conv, self.head)
-        with torch.no_grad():  # at first the context only adds to what the latent says
-            self.fuse.conv.weight.mul_(0.05)
-            self.fuse.conv.weight[:, :c, 0, 0] += torch.eye(c)
+        with torch.no_grad():  # at first the latent speaks alone; the context's weights learn from zero
+            self.fuse.conv.weight.zero_()
+            self.fuse.conv.weight[:, :c, 0, 0] = torch.eye(c)
             self.fuse.conv.bias.zero_()
 
     def forward(self, y: Tensor, context: Tensor) -> Tensor:

@@ -50,15 +50,15 @@ def merge_cells(latent: int) -> Tensor:
 def start_analysis(enter: nn.Conv2d, down: nn.Conv2d, signs: tuple[float, ...] = (1.0,)) -> None:
     """Set ``enter`` (96 * len(signs) + rest -> C) to the DCT of the signed sum of its packed inputs, ``down`` (4 C -> latent) to merge_cells.
 
-    Does nothing when the trunk has fewer than 96 channels, or more latents are asked for than there are coefficients."""
+    What is left over starts at zero: its inputs are not, so it learns. Does nothing when the trunk has fewer than 96 channels, or more latents are asked for than there are coefficients."""
     matrix, _ = packed_dct()
     if enter.out_channels < PACKED_CHANNELS or down.out_channels > 4 * PACKED_CHANNELS:
         return
-    enter.weight.mul_(0.05)
+    enter.weight.zero_()
     enter.bias.zero_()
     for i, sign in enumerate(signs):
         enter.weight[:PACKED_CHANNELS, i * PACKED_CHANNELS : (i + 1) * PACKED_CHANNELS, 0, 0] = sign * matrix.float()
-    down.weight.mul_(0.05)
+    down.weight.zero_()
     down.bias.zero_()
     down.weight[:, : 4 * PACKED_CHANNELS, 0, 0] = merge_cells(down.out_channels).float()
 
@@ -69,9 +69,9 @@ def start_synthesis(up: nn.Conv2d, head: nn.Conv2d) -> None:
     matrix, _ = packed_dct()
     if head.in_channels < PACKED_CHANNELS or up.in_channels > 4 * PACKED_CHANNELS:
         return
-    up.weight.mul_(0.05)
+    up.weight.zero_()
     up.bias.zero_()
     up.weight[: 4 * PACKED_CHANNELS, :, 0, 0] = merge_cells(up.in_channels).T.float()
-    head.weight.mul_(0.05)
+    head.weight.zero_()
     head.bias.zero_()
     head.weight[:, :PACKED_CHANNELS, 0, 0] = matrix.T.float()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuralcodec.core.errors import InputError
+from neuralcodec.core.errors import InputError, UsageError
 
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m"}
 
@@ -106,7 +106,9 @@ class Sampler:
         self.weights /= self.weights.sum()
 
     def batch(self, size: int, count: int, frames: int, *, flow: bool = False) -> Batch:
-        """``count`` clips of ``frames`` frames, cropped to ``size`` (a multiple of 16)."""
+        """``count`` clips of ``frames`` frames, cropped to ``size`` (a multiple of 16). Raises UsageError when no clip is that large or long."""
+        if any(size > min(p.height, p.width) or max(p.lengths) < frames for p in self.packs):
+            raise UsageError(f"the training clips are too small or too short for crops of {size} and {frames} frames")
         items = [self._one(size, frames, flow) for _ in range(count)]
         stack = [torch.from_numpy(np.stack([it[i] for it in items], 1)) for i in range(2)]
         return Batch(stack[0], stack[1], torch.from_numpy(np.stack([it[2] for it in items], 1)) if flow else None)

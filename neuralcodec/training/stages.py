@@ -142,7 +142,7 @@ def _motion(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     def report() -> None:
         model.eval()
         for quality in (20, 100, 180):
-            log.info("quality index %d: %s", quality, prediction_report(model, sampler, quality))
+            log.info("quality index %d: %s", quality, prediction_report(model, sampler, quality, size=stage.size))
 
     return stage, _motion_groups(model), 1.5e-3, report
 

@@ -1,0 +1,55 @@
+"""Model files of networks.md, sections 6 and 7: a safetensors reader, and the identity that streams name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import NamedTuple
+
+import numpy as np
+
+from .networks import ModelError
+
+TABLES_SHA256 = "238b2f4d8fbe86aba975f239034f8efc6e51dd01a8e33acd3006b32f5718aa87"
+DTYPES = {"I8": "int8", "I32": "int32", "F16": "float16", "F32": "float32"}
+ARCHITECTURE = "flagship-1"
+
+
+class Model(NamedTuple):
+    """``tensors`` by name, in the types of the file; ``metadata`` strings; ``identity``, 32 bytes."""
+
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, str]
+    identity: bytes
+
+
+def read_model(data: bytes) -> Model:
+    """A model from the bytes of its file. Raises ModelError."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > len(data) - 8:
+        raise ModelError("not a safetensors file")
+    try:
+        header = json.loads(data[8 : 8 + length])
+    except ValueError as error:
+        raise ModelError("not a safetensors file") from error
+    metadata = header.pop("__metadata__", {})
+    if metadata.get("format") != "1" or metadata.get("architecture") != ARCHITECTURE:
+        raise ModelError(f"architecture {metadata.get('architecture')!r}, format {metadata.get('format')!r}")
+    digest = hashlib.sha256()
+    for part in (metadata["architecture"], metadata["config"], TABLES_SHA256):
+        digest.update(part.encode("utf-8") + b"\0")
+    tensors = {}
+    for name in sorted(header):
+        entry = header[name]
+        if entry["dtype"] not in DTYPES:
+            raise ModelError(f"{name} is of type {entry['dtype']}")
+        dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
+        begin, end = (8 + length + offset for offset in entry["data_offsets"])
+        raw = data[begin:end]
+        values = np.frombuffer(raw, np.dtype(dtype).newbyteorder("<"))
+        if values.size != int(np.prod(shape)):
+            raise ModelError(f"{name} has {values.size} values, its shape is {shape}")
+        tensors[name] = values.reshape(shape)
+        digest.update(f"{name} {dtype} [{', '.join(map(str, shape))}]\0".encode())
+        digest.update(raw)
+    return Model(tensors, metadata, digest.digest())

@@ -1,0 +1,215 @@
+"""Training: data, losses, stages that resume, widths under a target, export."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors import safe_open
+
+from neuralcodec.cli.train import train
+from neuralcodec.codecs.files import load_model
+from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
+from neuralcodec.codecs.inter import InterConfig
+from neuralcodec.codecs.intra import IntraConfig
+from neuralcodec.codecs.motion import MotionConfig
+from neuralcodec.core.errors import InputError, UsageError
+from neuralcodec.nn.layout import pack
+from neuralcodec.nn.selection import units
+from neuralcodec.training.data import Clips, Sampler, decode_pack
+from neuralcodec.training.flow import load_flow
+from neuralcodec.training.inter import InterStage
+from neuralcodec.training.loss import psnr, quality_lambda, weighted_mse
+from neuralcodec.training.stages import StageOptions, load_initial, run_stage
+from neuralcodec.training.widths import LearnedWidths, RandomWidths, expected_complexity
+
+SMALL = FlagshipConfig(IntraConfig(channels=16, latent=24, hyper=8, encoder_blocks=1, decoder_blocks=1),
+                       MotionConfig(channels=16, latent=8, hyper=4, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1),
+                       InterConfig(channels=16, latent=24, hyper=8, extraction_blocks=1, refinement_blocks=1, encoder_blocks=1,
+                                   decoder_blocks=1, motion_channels=16, motion_latent=8))
+
+
+def _write_clip(path: Path, seed: int, frames: int = 6) -> None:
+    """A textured picture that moves by (3, 1) samples a frame."""
+    import av
+
+    rng = np.random.default_rng(seed)
+    base = np.kron(rng.integers(40, 216, (24, 32)), np.ones((8, 8))).astype(np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": "4"})
+        stream.width, stream.height, stream.pix_fmt = 192, 128, "yuv420p"
+        for t in range(frames):
+            moved = np.roll(base, (t, 3 * t), (0, 1))[:128, :192]
+            i420 = np.concatenate([moved, np.full((64, 192), 128, np.uint8)])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(i420, "yuv420p")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("train")
+    (root / "clips").mkdir()
+    for seed in (1, 2):
+        _write_clip(root / "clips" / f"{seed}.mp4", seed)
+    return root
+
+
+@pytest.fixture(scope="module")
+def clips(folder: Path) -> Clips:
+    pack_ = decode_pack(folder / "clips", folder / "cache")
+    pack_.flow = load_flow(pack_, folder / "cache", "clips")
+    return pack_
+
+
+def test_pack_is_decoded_once_and_found_again(folder: Path, clips: Clips) -> None:
+    assert clips.frames.shape == (12, 192, 192)
+    assert clips.lengths == [6, 6]
+    stamp = (folder / "cache" / "clips.frames.npy").stat().st_mtime_ns
+    again = decode_pack(folder / "clips", folder / "cache")
+    assert (folder / "cache" / "clips.frames.npy").stat().st_mtime_ns == stamp
+    assert np.array_equal(again.frames, clips.frames)
+
+
+def test_a_folder_without_clips_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        decode_pack(tmp_path, tmp_path / "cache")
+
+
+def test_flow_labels_point_backwards_in_luma_samples(clips: Clips) -> None:
+    inner = clips.flow[0, :5, 4:-4, 4:-4].astype(float)  # the picture wraps round at its borders
+    assert np.allclose(np.median(inner, (0, 1, 2)), [-3, -1], atol=0.3)
+    assert np.allclose(np.median(clips.flow[1, :5, 4:-4, 4:-4].astype(float), (0, 1, 2)), [3, 1], atol=0.3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_crops_flips_and_reversal_keep_flow_and_frames_together(clips: Clips, seed: int) -> None:
+    """Warping the earlier frame of a batch by its flow label must give the later one, however it was turned."""
+    from neuralcodec.nn.compensation import compensate
+
+    batch = Sampler([clips], seed, gamma=0.0).batch(64, 4, 3, flow=True)
+    y, uv = batch.y.float(), batch.uv.float()
+    for t in (1, 2):
+        still = (y[t] - y[t - 1]).square().mean()
+        moved = (y[t] - compensate(y[t - 1], uv[t - 1], batch.flow[t - 1])[0]).square().mean()
+        assert moved < 0.5 * still
+
+
+def test_lambda_is_geometric_and_loss_weights_planes() -> None:
+    lam = quality_lambda(torch.tensor([0, 100, 200]))
+    assert torch.allclose(lam[1] ** 2, lam[0] * lam[2], rtol=1e-4)
+    a, b = torch.zeros(1, 96, 2, 2), torch.zeros(1, 96, 2, 2)
+    b[:, :64] = 0.1
+    assert torch.allclose(weighted_mse(a, b), torch.tensor([6 / 8 * 0.01]))
+    assert float(psnr(torch.tensor(0.01))) == pytest.approx(20.0, abs=1e-4)
+
+
+def test_inter_stage_learns_on_a_moving_texture(clips: Clips) -> None:
+    torch.manual_seed(0)
+    random.seed(0)
+    model = Flagship(SMALL)
+    stage = InterStage(model, Sampler([clips], 0), RandomWidths(0.0), size=64, pixels=4 * 2 * 64 * 64, joint_from=0.0, intra_boost=0)
+    for p in model.intra.parameters():
+        p.requires_grad_(False)
+    optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 2e-3)
+    losses = []
+    for _ in range(25):
+        loss, metrics = stage.step(0.3)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    assert {"bpp_motion", "bpp_contextual", "psnr", "psnr_prediction", "psnr_copy"} <= set(metrics)
+    for name in ("motion.encoder", "motion.decoder", "inter.analysis", "inter.decoder", "inter.prior"):
+        module = model.get_submodule(name)
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters()), f"{name} gets no gradient"
+
+
+def test_stage_resumes_where_it_stopped_and_export_loads(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("neuralcodec.training.stages.Flagship", lambda config=None: Flagship(config or SMALL))
+    monkeypatch.setattr("neuralcodec.codecs.flagship.Flagship", lambda config=None: Flagship(config or SMALL))
+    options = StageOptions("intra", (folder / "clips",), tmp_path / "run", folder / "cache", minutes=0.03, size=64, batch=2, threads=1)
+    run_stage(options)
+    with safe_open(tmp_path / "run" / "state.safetensors", "pt") as f:
+        first = f.metadata()
+        weight = f.get_tensor("model.intra.synthesis.head.weight")
+    assert int(first["step"]) > 0
+    run_stage(StageOptions(**{**vars(options), "minutes": 0.06}))
+    with safe_open(tmp_path / "run" / "state.safetensors", "pt") as f:
+        second = f.metadata()
+        assert not torch.equal(weight, f.get_tensor("model.intra.synthesis.head.weight"))
+        assert any(n.startswith("m.") for n in f.keys())  # noqa: SIM118 - not a dict
+    assert int(second["step"]) > int(first["step"])
+    assert float(second["elapsed"]) > float(first["elapsed"])
+    result = CliRunner().invoke(train, ["export", "--run", str(tmp_path / "run"), "-o", str(tmp_path / "m.safetensors")])
+    assert result.exit_code == 0, result.output
+    loaded = load_model(tmp_path / "m.safetensors")
+    assert loaded.levels == 3
+    assert loaded.identity.hex() in result.output
+    # Training can go on from the landed weights alone.
+    model = Flagship(SMALL)
+    load_initial(model, f"{tmp_path / 'm.safetensors'}#intra")
+    before = loaded.model.state_dict()
+    assert all(torch.allclose(t, before[n], atol=1e-3) for n, t in model.intra.named_parameters(prefix="intra"))
+
+
+def test_a_signal_ends_a_stage_with_its_state_saved(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("neuralcodec.training.stages.Flagship", lambda config=None: Flagship(config or SMALL))
+    timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    run_stage(StageOptions("motion", (folder / "clips",), tmp_path / "run", folder / "cache", minutes=5, size=64, batch=2, threads=1))
+    timer.cancel()
+    with safe_open(tmp_path / "run" / "state.safetensors", "pt") as f:
+        assert 0 < float(f.metadata()["elapsed"]) < 60
+
+
+def test_unknown_stage_and_missing_start_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        run_stage(StageOptions("fast", (folder / "clips",), tmp_path, folder / "cache"))
+    with pytest.raises(InputError):
+        load_initial(Flagship(SMALL), tmp_path / "nothing")
+
+
+def test_selection_moves_towards_its_complexity_target() -> None:
+    """With no distortion to lose, the Lagrangian drives each level's widths to its target and not far below (paper 000, equation 4)."""
+    torch.manual_seed(0)
+    random.seed(0)
+    model = Flagship(SMALL)
+    policy = LearnedWidths(targets=(1.0, 0.5, 0.2), ascent=0.05, temperature_start=2.0)
+    LearnedWidths.initialise(model)
+    for unit in units(model).values():  # start both lower levels at full width
+        with torch.no_grad():
+            unit.selection.logits[1:] = torch.tensor([1.0, 0.0, 0.0])
+    optimiser = torch.optim.Adam([u.selection.logits for u in units(model).values()], 0.05)
+    for i in range(400):
+        penalty, _ = policy.draw(model, 0.6 * i / 400)
+        if penalty.requires_grad:
+            optimiser.zero_grad()
+            penalty.backward()
+            optimiser.step()
+    assert expected_complexity(model, 1) == 1.0
+    assert expected_complexity(model, 2) < 0.75
+    assert expected_complexity(model, 3) < expected_complexity(model, 2) + 1e-9
+
+
+def test_metrics_file_has_one_object_a_line(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("neuralcodec.training.stages.Flagship", lambda config=None: Flagship(config or SMALL))
+    monkeypatch.setattr("neuralcodec.training.loop.Schedule.report_seconds", 0.0)
+    run_stage(StageOptions("intra", (folder / "clips",), tmp_path / "run", folder / "cache", minutes=0.02, size=64, batch=2, threads=1))
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows
+    assert {"step", "minutes", "loss", "bpp", "psnr_y"} <= set(rows[0])
+
+
+def test_batch_packs_to_network_input(clips: Clips) -> None:
+    batch = Sampler([clips], 3).batch(64, 2, 1)
+    assert pack(batch.y[0].float(), batch.uv[0].float()).shape == (2, 96, 8, 8)
