@@ -290,6 +290,6 @@ def read_stream(data: bytes) -> Stream:
             _check_index(c, start, copy_at, groups, due)
         else:
             distance = c.unsigned(8, 0, 2**63 - 1) if c.take(8) == END_MARKER else -1
-            if distance not in (0, start - index_at if index_at is not None else 0):
-                raise StreamError("the end packet does not find the index")
+            if distance not in (0, start - index_at if index_at is not None else 0) or (group and not group.frames):
+                raise StreamError("the end packet does not find the index, or follows a group without a frame")
             return stream

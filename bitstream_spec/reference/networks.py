@@ -11,10 +11,11 @@ import numpy as np
 
 from .masks import read_latent, read_mask
 from .rans import Rans, StreamError
-from .tables import read_group
+from .tables import TABLES, read_group
 
 LARGEST_SYMBOL = 127
 LARGEST_LATENT = 32767
+UNCHECKED_HYPER = 1024
 
 
 class Format(NamedTuple):
@@ -212,7 +213,12 @@ def read_frame(
                 reads.append(found["motion"].value)
         index = prior.hyper_scale_index(quality)
         z_shape = (len(index), -(-rows // 4), -(-columns // 4))
-        z = read_group(rans, np.broadcast_to(index[:, None, None], z_shape).reshape(-1)).reshape(z_shape)
+        tables = np.broadcast_to(index[:, None, None], z_shape)
+        z = read_group(rans, tables.reshape(-1)).reshape(z_shape)
+        if z.size > UNCHECKED_HYPER and rans.at_end():
+            lowest = np.array([1 - len(table) // 2 for table in TABLES])[tables]
+            if np.count_nonzero(z == lowest) > z.size // 2:
+                raise StreamError("the payload ends within the hyper latents")
         stats = prior.statistics(z, reads, quality, rows, columns)
         mask = read_mask(rans, mask_byte // 64, mask_byte % 64, stats.scale_index, stats.derived_mask())
         symbols = read_latent(rans, stats.scale_index, mask)

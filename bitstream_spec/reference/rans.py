@@ -45,7 +45,11 @@ class Rans:
         if self.state < 2**32 and self.words:
             self.state = self.state * 2**32 + self.words.pop()
 
+    def at_end(self) -> bool:
+        """Whether everything was consumed."""
+        return not self.words and self.state == 0
+
     def check_end(self) -> None:
         """Raise StreamError unless everything was consumed."""
-        if self.words or self.state != 0:
+        if not self.at_end():
             raise StreamError("the payload does not end with the last symbol")

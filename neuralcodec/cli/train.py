@@ -37,7 +37,7 @@ def _stage(name: str, text: str) -> None:
     @click.option("--frames", type=int, help="Frames unrolled (long, levels).")
     @click.option("--device", default="cpu", show_default=True)
     @click.option("--threads", type=int, help="Processor threads.")
-    def command(**options) -> None:  # noqa: ANN003
+    def command(**options) -> None:
         import logging
 
         from neuralcodec.training.curves import plot

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ def place(model: Flagship, device: torch.device) -> None:
 class FlagshipCoder:
     """Codes frames with a frozen flagship at the widths that are applied to it. One object serves one thread at a time."""
 
-    latents_by_kind = {"I": (CONTEXTUAL,), "P": (MOTION, CONTEXTUAL)}
+    latents_by_kind: ClassVar = {"I": (CONTEXTUAL,), "P": (MOTION, CONTEXTUAL)}
 
     def __init__(self, model: Flagship, device: torch.device | None = None) -> None:
         self.device = device or torch.device("cpu")

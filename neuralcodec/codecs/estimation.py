@@ -20,7 +20,7 @@ _local = threading.local()
 
 
 @functools.cache
-def _cv2():  # noqa: ANN202 - heavy import, done once and late
+def _cv2():
     import cv2
 
     return cv2
@@ -39,7 +39,7 @@ def estimate_flow(current: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.clip(np.nan_to_num(cells), -MAX_VECTOR, MAX_VECTOR).astype(np.float32)
 
 
-def _estimator():  # noqa: ANN202
+def _estimator():
     if not hasattr(_local, "dis"):
         cv2 = _cv2()
         cv2.setNumThreads(1)  # workers already share the cores, and one thread gives one result

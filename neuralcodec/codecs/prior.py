@@ -65,7 +65,7 @@ def hyper_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _hidden(cin: int, cout: int, kernel: int = 1, **formats: int) -> ExactConv2d:
-    args = dict(frac_in=HIDDEN_FRAC, limit_in=HIDDEN_LIMIT, frac_out=HIDDEN_FRAC, limit_out=HIDDEN_LIMIT) | formats
+    args = {"frac_in": HIDDEN_FRAC, "limit_in": HIDDEN_LIMIT, "frac_out": HIDDEN_FRAC, "limit_out": HIDDEN_LIMIT} | formats
     return ExactConv2d(cin, cout, kernel, groups=cin if kernel == 3 else 1, **args)
 
 

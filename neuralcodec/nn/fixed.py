@@ -81,7 +81,7 @@ class _Quantise(torch.autograd.Function):
         return _quantise(x, scale, low, high)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):  # noqa: ANN205 - the signature is autograd's
+    def backward(ctx, grad: Tensor):
         (x,) = ctx.saved_tensors
         low, high = ctx.range
         passes = (x >= low) & (x <= high)

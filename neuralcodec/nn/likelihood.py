@@ -28,7 +28,7 @@ class _LowerBound(torch.autograd.Function):
         return x.clamp_min(bound)
 
     @staticmethod
-    def backward(ctx, grad: Tensor):  # noqa: ANN205 - the signature is autograd's
+    def backward(ctx, grad: Tensor):
         (x,) = ctx.saved_tensors
         return grad * ((x >= ctx.bound) | (grad < 0)), None
 

@@ -38,6 +38,8 @@ class EncodeOptions:
     workers: int | None = None
     threads: int = 1
     mask_modes: tuple[MaskMode, ...] | None = None
+    intra_boost: int = 0
+    """Quality indexes by which intra frames are better than the frames that refer to them (as x264's ipratio)."""
 
     def quality_index(self) -> int:
         """Raises UsageError for a quality off the grid."""
@@ -128,12 +130,15 @@ class StreamEncoder:
                 continue
             source = Planes(*planes_to_tensors(item.planes, self.device))
             intra = coded is None
+            quality = self.quality
             if intra:
-                coded = coder.encode_intra(source, self.quality, size)
+                if self.options.gop != 1 and not self.video.still:
+                    quality = min(QUALITY_STEPS, quality + self.options.intra_boost)
+                coded = coder.encode_intra(source, quality, size)
             else:
                 coded = coder.encode_inter(source, self.quality, size, before, coded.planes, coded.parsed)
             before = source
-            packet = FramePacket(intra, item.pts, coded.payload, coded.modes, item.duration)
+            packet = FramePacket(intra, item.pts, coded.payload, coded.modes, item.duration, quality)
             job.put(_Result(frame=packet, coded=coded))
 
 

@@ -65,7 +65,7 @@ def decode_pack(pack: Path, cache: Path) -> Clips:
     return Clips(np.load(frames_path, mmap_mode="r"), json.loads(clips_path.read_text()))
 
 
-def _read(path: Path):  # noqa: ANN202 - iterator of (H * 3 / 2, W) uint8
+def _read(path: Path):
     """All frames of a clip in I420 layout, by PyAV or, where that is not installed, by OpenCV."""
     try:
         import av

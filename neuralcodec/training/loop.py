@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
-FAST_GROUPS = {"prior", "hyper"}
-FAST_FACTOR = 3.0
+FACTORS = {"prior": 3.0, "hyper": 3.0, "gain": 12.0}
+"""Learning rate of a group beside the schedule's. Entropy models may learn faster than transforms, where noise on a weight is noise on every
+picture; gains are few, logarithmic, and have octaves to go."""
 
 
 @dataclass
@@ -56,10 +57,9 @@ class Loop:
         trained = {id(p) for ps in self.groups.values() for p in ps}
         self.names = [n for n, p in named.items() if id(p) in trained]
         self.params = [named[n] for n in self.names]
-        # Entropy models learn faster than transforms may: noise on a transform's weights is noise on every picture.
-        fast = {id(p) for n, ps in self.groups.items() for p in ps if n.rpartition(".")[2] in FAST_GROUPS}
-        split = [{"params": [p for p in self.params if (id(p) in fast) == f], "factor": FAST_FACTOR if f else 1.0} for f in (False, True)]
-        self.optimiser = torch.optim.AdamW([g for g in split if g["params"]], lr=schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.decay)
+        factor = {id(p): FACTORS.get(n.rpartition(".")[2], 1.0) for n, ps in self.groups.items() for p in ps}
+        split = [{"params": [p for p in self.params if factor[id(p)] == f], "factor": f} for f in sorted(set(factor.values()))]
+        self.optimiser = torch.optim.AdamW(split, lr=schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.decay)
         self.step_count, self.elapsed = 0, 0.0
         self._stop = False
 
@@ -130,6 +130,8 @@ class Loop:
                     self.save()
                     last_save = time.monotonic()
         finally:
+            if count:
+                self._report({k: v / count for k, v in sums.items()}, writer)
             self.save()
             if writer is not None:
                 writer.close()
@@ -139,7 +141,7 @@ class Loop:
     def _on_signal(self, *_: object) -> None:
         self._stop = True
 
-    def _report(self, metrics: dict[str, float], writer) -> None:  # noqa: ANN001 - TensorBoard's writer, when installed
+    def _report(self, metrics: dict[str, float], writer) -> None:
         row = {"step": self.step_count, "minutes": round(self.elapsed / 60, 3)} | {k: round(v, 5) for k, v in metrics.items()}
         with open(self.folder / "metrics.jsonl", "a") as f:
             f.write(json.dumps(row) + "\n")
@@ -149,7 +151,7 @@ class Loop:
                 writer.add_scalar(k, v, self.step_count)
 
 
-def _tensorboard(folder: Path):  # noqa: ANN202
+def _tensorboard(folder: Path):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

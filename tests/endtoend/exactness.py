@@ -21,7 +21,6 @@ import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,15 @@ def _write_clip(path: Path, seed: int, frames: int = 6) -> None:
             i420 = np.concatenate([moved, np.full((64, 192), 128, np.uint8)])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(i420, "yuv420p")))
         container.mux(stream.encode())
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tensors here are too small for more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +213,6 @@ def test_selection_moves_towards_its_complexity_target() -> None:
 
 def test_metrics_file_has_one_object_a_line(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("neuralcodec.training.stages.Flagship", lambda config=None: Flagship(config or SMALL))
-    monkeypatch.setattr("neuralcodec.training.loop.Schedule.report_seconds", 0.0)
     run_stage(StageOptions("intra", (folder / "clips",), tmp_path / "run", folder / "cache", minutes=0.02, size=64, batch=2, threads=1))
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows

@@ -1,0 +1,340 @@
+"""The model and the streams of make_conformance.py: what each stream is there for, and how it is made."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from neuralcodec.bitstream import Chapter, FramePacket, StreamHeader, StreamWriter
+from neuralcodec.bitstream.crc import crc32c
+from neuralcodec.bitstream.packets import frame_packet
+from neuralcodec.codecs.coding import CONTEXTUAL, MOTION, FlagshipCoder, Parsed, Planes
+from neuralcodec.codecs.files import LoadedModel, save_model
+from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
+from neuralcodec.codecs.inter import InterConfig
+from neuralcodec.codecs.intra import HyperEncoder, IntraConfig
+from neuralcodec.codecs.motion import MotionConfig
+from neuralcodec.codecs.prior import MEAN_FRAC, LatentPrior, hyper_size, latent_size
+from neuralcodec.core.types import ColourTags, SidePacket, SideStream, VideoProperties
+from neuralcodec.entropy import FrameEncoder, MaskMode, code_latent, pack_mask_mode, write_mask
+from neuralcodec.nn.fixed import Fixed
+from neuralcodec.nn.layout import planes_to_tensors
+from neuralcodec.nn.quality import ANCHORS, QualityGain
+from neuralcodec.nn.selection import apply_widths, units
+
+CONFIG = FlagshipConfig(
+    intra=IntraConfig(channels=16, latent=24, hyper=8, encoder_blocks=1, decoder_blocks=1),
+    motion=MotionConfig(channels=16, latent=8, hyper=4, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1),
+    inter=InterConfig(channels=16, latent=24, hyper=8, extraction_blocks=1, refinement_blocks=1, encoder_blocks=1,
+                      decoder_blocks=1, motion_channels=16, motion_latent=8),
+)
+DERIVED, EXCEPTIONS, SENT, THRESHOLD = MaskMode
+SIZE = (48, 80)
+
+
+# -- the model -----------------------------------------------------------------------------------------------------------
+
+
+def write_model(path: Path) -> None:
+    """A small flagship of random weights, lively enough that masks are mixed and symbols of all sizes occur."""
+    torch.manual_seed(2)
+    model = Flagship(CONFIG)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, LatentPrior):
+                _enliven(module)
+            elif isinstance(module, HyperEncoder):
+                module.down2.weight.mul_(20)
+            elif isinstance(module, QualityGain):
+                steps = torch.linspace(2.0, 7.0, ANCHORS)[:, None] + 0.5 * torch.rand(module.encode.shape)
+                module.encode.copy_(steps)
+                module.decode.copy_(-steps)
+        for name, parameter in model.named_parameters():
+            if ".prior." not in name and "gain" not in name:
+                parameter.copy_(torch.round(parameter * 32) / 32)  # few values: the file packs well
+    count = len(units(model))
+    tables = [bytes(count), bytes((0, 1, 0, 2)[i % 4] for i in range(count)), bytes((2, 1, 2, 2)[i % 4] for i in range(count))]
+    save_model(path, model, tables, {"description": "random weights for the conformance streams"})
+
+
+def _enliven(prior: LatentPrior) -> None:
+    count = prior.channels
+    prior.mean_head.weight.mul_(2.0)
+    prior.scale_head.weight.mul_(3.0)
+    prior.scale_head.bias.copy_(torch.linspace(9.0, 0.0, count))
+    prior.scale_quality.anchors.copy_(torch.linspace(-2.0, 4.0, ANCHORS)[:, None] + 0.5 * torch.randn(ANCHORS, count))
+    prior.up1_quality.anchors.copy_((torch.randn(prior.up1_quality.anchors.shape)).round() / 4)
+    prior.mode.leave.weight.mul_(4.0)
+    prior.mode.leave.bias.copy_(torch.randn(count))
+    prior.hyper_scale.copy_(torch.linspace(4.0, 9.0, ANCHORS)[:, None] + 2 * torch.rand(prior.hyper_scale.shape))
+
+
+# -- making streams ------------------------------------------------------------------------------------------------------
+
+
+def moving_pictures(rng: np.random.Generator, count: int, height: int, width: int, noise: int = 0) -> list[Planes]:
+    """A random smooth texture that moves by (2, 1) samples a frame under a still window, padded."""
+    pictures = []
+    waves = rng.uniform(-0.25, 0.25, (3, 6, 2)), rng.uniform(0, 6.3, (3, 6)), rng.uniform(4, 14, (3, 6))
+    for n in range(count):
+        planes = []
+        for i, (h, w) in enumerate([(height, width)] + 2 * [(-(-height // 2), -(-width // 2))]):
+            step = 2 if i else 1
+            y, x = np.mgrid[:h, :w] * step + np.array([n, 2 * n])[:, None, None]
+            frequency, phase, size = (part[i] for part in waves)
+            plane = 128 + (np.sin(frequency[:, :1, None] * y + frequency[:, 1:, None] * x + phase[:, None, None])
+                           * size[:, None, None]).sum(0)
+            plane[h // 4 : h // 2, w // 4 : w // 2] = 50 + 60 * i
+            planes.append(np.clip(plane + rng.integers(-noise, noise + 1, (h, w)), 0, 255).astype(np.uint8))
+        pictures.append(Planes(*planes_to_tensors(tuple(planes), torch.device("cpu"))))
+    return pictures
+
+
+class Writer(StreamWriter):
+    """With packets of types that version 1.0 does not know."""
+
+    def unknown(self, type_: int, flags: int, body: bytes) -> None:
+        self._put(frame_packet(type_ << 4 | flags, body))
+
+
+class LaterWriter(Writer):
+    """Writes as a later minor version might: more fields at the end of header, group starts and index, extensions in frames."""
+
+    def _put(self, data: bytes) -> None:
+        kind = data[0] >> 4
+        if self.position == 0:
+            data = data[:9] + b"\x03" + (len(data) - 18 + 5).to_bytes(4, "little") + data[14:-4] + b"later"
+            data += crc32c(data).to_bytes(4, "little")
+            self._header_bytes = data
+        elif kind in (1, 2, 3, 5):
+            lengths = 2 if data[1] < 128 else 3
+            body = data[lengths:-4]
+            if kind in (2, 3) and data[0] & 15 == 0:
+                data = frame_packet(data[0] | 8, body[:1] + b"\x04more" + body[1:])
+            elif kind in (1, 5):
+                data = frame_packet(data[0], body + b"later")
+        super()._put(data)
+
+
+class Maker:
+    """What a stream is made with: the model, random numbers of the stream's own, and a writer once ``open`` was called."""
+
+    def __init__(self, loaded: LoadedModel, name: str) -> None:
+        self.loaded, self.coder = loaded, FlagshipCoder(loaded.model)
+        self.rng = np.random.default_rng(zlib.crc32(name.encode()))
+        self.file = io.BytesIO()
+
+    def open(self, size: tuple[int, int] = SIZE, *, level: int = 1, quality: int = 100, writer: type = Writer, still: bool = False,
+             **header: Any) -> Writer:
+        self.size, self.quality = size, quality
+        apply_widths(self.loaded.model, self.loaded.widths[level - 1])
+        video = VideoProperties(size[1], size[0], header.pop("time_base", Fraction(1, 25)), Fraction(0 if still else 25), still=still,
+                                colour=header.pop("colour", ColourTags()), rotation=header.pop("rotation", 0))
+        self.writer = writer(self.file, StreamHeader(video, self.loaded.identity, "conformance", self.loaded.widths, level,
+                                                     quality=quality, **header))
+        return self.writer
+
+    def pictures(self, count: int, noise: int = 0) -> list[Planes]:
+        return moving_pictures(self.rng, count, *self.size, noise=noise)
+
+    def group(self, pictures: Sequence[Planes], modes: Sequence[MaskMode] = (DERIVED,), *, times: Sequence[tuple[int, int]] = (),
+              qualities: Sequence[int] = (), start: int = 0, between: Callable[[int], None] = lambda n: None) -> None:
+        """One group of pictures. ``modes`` are those that the frames' masks may have, taken in turn by the frames; ``times`` are
+        (pts, duration) of each frame; ``between(n)`` may write packets before frame n."""
+        times = times or [(start + n, 1) for n in range(len(pictures))]
+        self.writer.start_gop(times[0][0], frame_step=1)
+        coded = None
+        for n, picture in enumerate(pictures):
+            between(n)
+            quality = qualities[n] if qualities else self.quality
+            self.coder.mask_modes = (modes[n % len(modes)],)
+            if coded is None:
+                coded = self.coder.encode_intra(picture, quality, self.size)
+            else:
+                coded = self.coder.encode_inter(picture, quality, self.size, pictures[n - 1], coded.planes, coded.parsed)
+            self.writer.write_frame(FramePacket(n == 0, times[n][0], coded.payload, coded.modes, times[n][1], quality))
+
+    def drawn_frame(self, kind: str, quality: int, previous: Parsed | None) -> tuple[FramePacket, Parsed]:
+        """A frame whose symbols are drawn, up to the largest that there are, and whose masks are drawn too."""
+        encoder, modes, known = FrameEncoder(), [], {}
+        model = self.loaded.model
+        priors = {CONTEXTUAL: model.intra.prior} if kind == "I" else {MOTION: model.motion.prior, CONTEXTUAL: model.inter.prior}
+        for name, prior in priors.items():
+            index = prior.hyper_scale_index(torch.tensor([quality]))[0].numpy()
+            shape = (prior.hyper, *hyper_size(*self.size))
+            z = self._symbols(shape, 127)
+            encoder.put(z, np.broadcast_to(index[:, None, None], shape))
+            temporal = []
+            if kind == "P":
+                if previous is not None and MOTION in previous.latents:
+                    temporal.append(previous.latents[name])
+                else:
+                    temporal.append(Fixed(torch.zeros(1, prior.channels, *latent_size(*self.size)), MEAN_FRAC, 1))
+                temporal += list(known.values())
+            stats = prior(Fixed.from_integers(torch.from_numpy(z)[None], 0, 127), temporal, torch.tensor([quality]), latent_size(*self.size))
+            scale, mean = stats.scale_index()[0].numpy(), stats.mean.integers[0].numpy()
+            derived = stats.mode.integers[0].numpy() > 0
+            mode, parameter, mask = self._mask(len(modes) + 2 * (kind == "P"), scale, derived)
+            modes.append(pack_mask_mode(mode, parameter))
+            symbols = self._symbols(scale.shape, 32767)
+            write_mask(encoder, mode, parameter, mask, scale, derived)
+            code_latent(encoder, symbols, scale, mask)
+            value = np.clip(16 * np.where(mask, symbols, 0).astype(np.int64) + mean, -32767, 32767)
+            known[name] = Fixed.from_integers(torch.from_numpy(value)[None], MEAN_FRAC, 32767)
+        packet = FramePacket(kind == "I", 0, encoder.finish(), tuple(modes), 1, quality)
+        return packet, self.coder.parse(kind, packet.payload, packet.modes, quality, self.size, previous)
+
+    def _symbols(self, shape: tuple[int, ...], largest: int) -> np.ndarray:
+        magnitude = np.floor(2 ** self.rng.uniform(-4, np.log2(largest + 1), shape)) * (self.rng.random(shape) < 0.3)
+        symbols = np.minimum(magnitude, largest) * self.rng.choice([-1, 1], shape)
+        symbols.reshape(-1)[:2] = largest, -largest
+        return symbols.astype(np.int32)
+
+    def _mask(self, turn: int, scale: np.ndarray, derived: np.ndarray) -> tuple[MaskMode, int, np.ndarray]:
+        if turn % 3 == 0:
+            return THRESHOLD, 20, scale >= 20
+        if turn % 3 == 1:
+            return EXCEPTIONS, 16, derived | (self.rng.random(scale.shape) < 0.1)
+        flags = self.rng.random((-(-scale.shape[0] // 4), -(-scale.shape[1] // 4), -(-scale.shape[2] // 4))) < 0.5
+        wide = flags.repeat(4, 0).repeat(4, 1).repeat(4, 2)[tuple(slice(n) for n in scale.shape)]
+        return SENT, 16 + 10, wide
+
+    def finish(self) -> bytes:
+        self.writer.finish()
+        return self.file.getvalue()
+
+
+# -- the streams ---------------------------------------------------------------------------------------------------------
+
+
+class Recipe(NamedTuple):
+    """A stream: what it is there for, and how to make it."""
+
+    description: str
+    make: Callable[[Maker], bytes]
+
+
+STREAMS: dict[str, Recipe] = {}
+
+
+def _stream(description: str) -> Callable[[Callable[[Maker], bytes]], Callable[[Maker], bytes]]:
+    def register(make: Callable[[Maker], bytes]) -> Callable[[Maker], bytes]:
+        STREAMS[make.__name__] = Recipe(description, make)
+        return make
+
+    return register
+
+
+@_stream("a still picture: one intra frame, derived mask")
+def intra(m: Maker) -> bytes:
+    m.open(still=True)
+    m.group(m.pictures(1))
+    return m.finish()
+
+
+@_stream("level 1; derived masks; the first P frame has no temporal latents, the others have")
+def level1_derived(m: Maker) -> bytes:
+    m.open(level=1)
+    m.group(m.pictures(4))
+    return m.finish()
+
+
+@_stream("level 2; derived masks with exceptions")
+def level2_exceptions(m: Maker) -> bytes:
+    m.open(level=2)
+    m.group(m.pictures(4), (EXCEPTIONS,))
+    return m.finish()
+
+
+@_stream("level 3; masks by a threshold of the scale index")
+def level3_threshold(m: Maker) -> bytes:
+    m.open(level=3)
+    m.group(m.pictures(4), (THRESHOLD,))
+    return m.finish()
+
+
+@_stream("masks sent as flags of 4x4 blocks, with blocks cut by the right and lower edge")
+def sent(m: Maker) -> bytes:
+    m.open((144, 112), quality=60)
+    m.group(m.pictures(3), (SENT,))
+    return m.finish()
+
+
+@_stream("35x21 samples: odd in both directions; all mask modes in turn")
+def odd_size(m: Maker) -> bytes:
+    m.open((21, 35))
+    m.group(m.pictures(4), (DERIVED, EXCEPTIONS, SENT, THRESHOLD))
+    return m.finish()
+
+
+@_stream("1x1 sample")
+def one_sample(m: Maker) -> bytes:
+    m.open((1, 1))
+    m.group(m.pictures(2))
+    return m.finish()
+
+
+@_stream("two groups with variable time stamps and durations, and another quality in every frame")
+def two_groups(m: Maker) -> bytes:
+    m.open(quality=120, time_base=Fraction(1, 1000), gop_size=3)
+    pictures = m.pictures(7)
+    m.group(pictures[:3], times=[(-40, 40), (0, 33), (47, 33)], qualities=[120, 77, 199])
+    m.group(pictures[3:], (EXCEPTIONS, DERIVED), times=[(80, 40), (120, 0), (1000, 7), (1007, 90000)], qualities=[24, 25, 26, 50])
+    return m.finish()
+
+
+@_stream("quality index 0")
+def quality_0(m: Maker) -> bytes:
+    m.open(quality=0)
+    m.group(m.pictures(3, noise=8), (DERIVED, EXCEPTIONS))
+    return m.finish()
+
+
+@_stream("quality index 200, noise: symbols beyond their tables (escapes)")
+def quality_200(m: Maker) -> bytes:
+    m.open((32, 48), quality=200)
+    m.group(m.pictures(3, noise=60), (DERIVED, THRESHOLD))
+    return m.finish()
+
+
+@_stream("symbols and masks that no encoder would choose: escapes up to 32767, hyper latents up to 127, latents at their limits")
+def limits(m: Maker) -> bytes:
+    m.open((37, 70))
+    m.writer.start_gop(0, frame_duration=1)
+    previous = None
+    for kind, quality in (("I", 13), ("P", 200), ("P", 110)):
+        packet, previous = m.drawn_frame(kind, quality, previous)
+        m.writer.write_frame(packet)
+    return m.finish()
+
+
+@_stream("a side stream whose packets stand between the frames, with and without times; metadata, a chapter, colour tags, rotation")
+def side_stream(m: Maker) -> bytes:
+    side = SideStream("audio", "pcm_u8", Fraction(1, 8000), b"\1\2\3", 1, {"sample_rate": "8000", "layout": "mono"}, {"language": "und"})
+    m.open(side_streams=(side,), metadata={"title": "conformance \u00e9"}, chapters=(Chapter(0, 3, Fraction(1, 25), {"title": "all"}),),
+           colour=ColourTags(1, 13, 6, True, 1), rotation=90, encoder="make_conformance.py")
+    packets = [SidePacket(0, bytes(range(40)), -320, -400, 320), SidePacket(0, b"", None, None, keyframe=False), SidePacket(0, b"x" * 9, 320, None)]
+    m.group(m.pictures(3), between=lambda n: m.writer.write_side(packets[n]))
+    return m.finish()
+
+
+@_stream("packets of unknown types 8 to 11 between the frames, to be passed over")
+def unknown_packets(m: Maker) -> bytes:
+    m.open()
+    m.group(m.pictures(4), between=lambda n: m.writer.unknown(8 + n, 15 - 5 * n, m.rng.bytes(50 * n)))
+    return m.finish()
+
+
+@_stream("version 1.3 of the format: more fields in header, group start and index, extensions in frames, to be passed over")
+def later_minor(m: Maker) -> bytes:
+    m.open((32, 48), writer=LaterWriter)
+    m.group(m.pictures(2))
+    m.group(m.pictures(2), start=2)
+    return m.finish()
