@@ -36,7 +36,7 @@ from neuralcodec.entropy import (
     unpack_mask_mode,
     write_mask,
 )
-from neuralcodec.entropy.tables import RADIUS
+from neuralcodec.entropy.tables import PRECISION, RADIUS
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import pack, to_samples, unpack
@@ -45,7 +45,7 @@ MASK_MODES = (MaskMode.DERIVED, MaskMode.DERIVED_WITH_EXCEPTIONS, MaskMode.THRES
 """What the flagship's encoder chooses from; sent flags are for hosts without a mode prediction network."""
 CONTEXTUAL, MOTION = "contextual", "motion"
 HYPER_UNCHECKED = 1024
-"""Hyper latents of a frame that may cost nothing without being looked at."""
+"""So many hyper latents of a picture are read without asking whether the payload was long enough for them."""
 
 
 @dataclass
@@ -134,8 +134,8 @@ class FlagshipCoder:
         symbols = decoder.get(tables, label=f"{name} hyper")
         if symbols.size and np.abs(symbols).max() > SYMBOL_LIMIT:
             raise StreamError("a hyper latent is out of range")
-        # A header that claims a huge picture must not cost huge memory. No encoder writes that many lowest symbols for nothing.
-        if symbols.size > HYPER_UNCHECKED and decoder.exhausted and np.count_nonzero(symbols == -RADIUS[tables]) > symbols.size // 2:
+        # A header that claims a huge picture must not cost huge memory. A payload that is used up gives the lowest symbol for ever.
+        if symbols.size > HYPER_UNCHECKED and decoder.remaining < PRECISION and np.count_nonzero(symbols == -RADIUS[tables]) > symbols.size // 2:
             raise StreamError("the payload ends within the hyper latents: too short for the picture's size")
         return Fixed.from_integers(torch.from_numpy(symbols)[None], 0, SYMBOL_LIMIT)
 

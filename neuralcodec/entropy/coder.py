@@ -178,9 +178,9 @@ class FrameDecoder:
         return numbers
 
     @property
-    def exhausted(self) -> bool:
-        """Whether nothing is left of the payload. What is decoded then is the first symbol of each table, without an error."""
-        return self._decoder.is_empty()
+    def remaining(self) -> float:
+        """Bits of the payload that were not read yet. With fewer than 24, a decoder soon gives each table's first symbol for ever."""
+        return self._decoder.position()
 
     def finish(self) -> None:
         """Check that the payload was consumed: no word left and the state back at 0. Raises StreamError if not."""

@@ -64,6 +64,8 @@ def run_stage(options: StageOptions) -> Flagship:
     model = Flagship()
     for source in options.init:  # later ones override what earlier ones hold
         load_initial(model, source)
+    if options.stage == "levels":
+        LearnedWidths.initialise(model)
     model.to(device, memory_format=torch.channels_last).train()
     needs_flow = options.stage != "intra"
     packs = []
@@ -80,8 +82,7 @@ def run_stage(options: StageOptions) -> Flagship:
     for p in model.parameters():
         p.requires_grad_(id(p) in trained)
     loop = Loop(options.run, model, groups, Schedule(minutes=options.minutes, rate=options.rate or rate))
-    if not loop.resume() and options.stage == "levels":
-        LearnedWidths.initialise(model)
+    loop.resume()
     loop.run(stage.step)
     after()
     return model

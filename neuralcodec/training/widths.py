@@ -60,7 +60,9 @@ class LearnedWidths:
 
     @staticmethod
     def initialise(model: nn.Module) -> None:
-        """Start the selection near uniform widths of each level, undecided enough to move."""
+        """Start the selection near uniform widths of each level, undecided enough to move; one that was trained stays."""
+        if any(bool((u.selection.logits != 0).any()) for u in units(model).values()):
+            return
         for unit in units(model).values():
             with torch.no_grad():
                 unit.selection.logits.zero_()
