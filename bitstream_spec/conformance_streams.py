@@ -21,7 +21,7 @@ from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
 from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import HyperEncoder, IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
-from neuralcodec.codecs.prior import MEAN_FRAC, LatentPrior, hyper_size, latent_size
+from neuralcodec.codecs.prior import MEAN_FRAC, LatentPrior, exact_parts, hyper_size, latent_size
 from neuralcodec.core.types import ColourTags, SidePacket, SideStream, VideoProperties
 from neuralcodec.entropy import FrameEncoder, MaskMode, code_latent, pack_mask_mode, write_mask
 from neuralcodec.nn.fixed import Fixed
@@ -66,6 +66,8 @@ def write_model(path: Path) -> None:
 
 def _enliven(prior: LatentPrior) -> None:
     count = prior.channels
+    for _, conv in sorted(exact_parts(prior)[0].items()):
+        conv.bias.add_(0.2 * torch.randn(conv.cout))
     prior.mean_head.weight.mul_(2.0)
     prior.scale_head.weight.mul_(3.0)
     prior.scale_head.bias.copy_(torch.linspace(9.0, 0.0, count))
@@ -161,10 +163,10 @@ class Maker:
                 coded = self.coder.encode_inter(picture, quality, self.size, pictures[n - 1], coded.planes, coded.parsed)
             self.writer.write_frame(FramePacket(n == 0, times[n][0], coded.payload, coded.modes, times[n][1], quality))
 
-    def drawn_frame(self, kind: str, quality: int, previous: Parsed | None) -> tuple[FramePacket, Parsed]:
+    def drawn_frame(self, number: int, quality: int, previous: Parsed | None) -> tuple[FramePacket, Parsed]:
         """A frame whose symbols are drawn, up to the largest that there are, and whose masks are drawn too."""
         encoder, modes, known = FrameEncoder(), [], {}
-        model = self.loaded.model
+        model, kind = self.loaded.model, "P" if number else "I"
         priors = {CONTEXTUAL: model.intra.prior} if kind == "I" else {MOTION: model.motion.prior, CONTEXTUAL: model.inter.prior}
         for name, prior in priors.items():
             index = prior.hyper_scale_index(torch.tensor([quality]))[0].numpy()
@@ -181,14 +183,14 @@ class Maker:
             stats = prior(Fixed.from_integers(torch.from_numpy(z)[None], 0, 127), temporal, torch.tensor([quality]), latent_size(*self.size))
             scale, mean = stats.scale_index()[0].numpy(), stats.mean.integers[0].numpy()
             derived = stats.mode.integers[0].numpy() > 0
-            mode, parameter, mask = self._mask(len(modes) + 2 * (kind == "P"), scale, derived)
+            mode, parameter, mask = self._mask(2 * number + len(modes), scale, derived)
             modes.append(pack_mask_mode(mode, parameter))
             symbols = self._symbols(scale.shape, 32767)
             write_mask(encoder, mode, parameter, mask, scale, derived)
             code_latent(encoder, symbols, scale, mask)
             value = np.clip(16 * np.where(mask, symbols, 0).astype(np.int64) + mean, -32767, 32767)
             known[name] = Fixed.from_integers(torch.from_numpy(value)[None], MEAN_FRAC, 32767)
-        packet = FramePacket(kind == "I", 0, encoder.finish(), tuple(modes), 1, quality)
+        packet = FramePacket(kind == "I", number, encoder.finish(), tuple(modes), 1, quality)
         return packet, self.coder.parse(kind, packet.payload, packet.modes, quality, self.size, previous)
 
     def _symbols(self, shape: tuple[int, ...], largest: int) -> np.ndarray:
@@ -200,11 +202,12 @@ class Maker:
     def _mask(self, turn: int, scale: np.ndarray, derived: np.ndarray) -> tuple[MaskMode, int, np.ndarray]:
         if turn % 3 == 0:
             return THRESHOLD, 20, scale >= 20
-        if turn % 3 == 1:
-            return EXCEPTIONS, 16, derived | (self.rng.random(scale.shape) < 0.1)
-        flags = self.rng.random((-(-scale.shape[0] // 4), -(-scale.shape[1] // 4), -(-scale.shape[2] // 4))) < 0.5
-        wide = flags.repeat(4, 0).repeat(4, 1).repeat(4, 2)[tuple(slice(n) for n in scale.shape)]
-        return SENT, 16 + 10, wide
+        if turn % 3 == 2:
+            return EXCEPTIONS, 16 if turn == 2 else 3, derived | (self.rng.random(scale.shape) < 0.1)
+        channels, choice = (4, 1) if turn == 4 else (scale.shape[0], 3)
+        flags = self.rng.random((-(-scale.shape[0] // channels), -(-scale.shape[1] // 4), -(-scale.shape[2] // 4))) < 0.5
+        wide = flags.repeat(channels, 0).repeat(4, 1).repeat(4, 2)[tuple(slice(n) for n in scale.shape)]
+        return SENT, 16 * choice + 10, wide
 
     def finish(self) -> bytes:
         self.writer.finish()
@@ -307,10 +310,10 @@ def quality_200(m: Maker) -> bytes:
 @_stream("symbols and masks that no encoder would choose: escapes up to 32767, hyper latents up to 127, latents at their limits")
 def limits(m: Maker) -> bytes:
     m.open((37, 70))
-    m.writer.start_gop(0, frame_duration=1)
+    m.writer.start_gop(0, frame_step=1)
     previous = None
-    for kind, quality in (("I", 13), ("P", 200), ("P", 110)):
-        packet, previous = m.drawn_frame(kind, quality, previous)
+    for number, quality in enumerate((13, 200, 110, 60)):
+        packet, previous = m.drawn_frame(number, quality, previous)
         m.writer.write_frame(packet)
     return m.finish()
 

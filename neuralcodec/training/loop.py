@@ -25,8 +25,9 @@ from torch import Tensor, nn
 log = logging.getLogger(__name__)
 
 FACTORS = {"prior": 3.0, "hyper": 3.0, "gain": 12.0}
-"""Learning rate of a group beside the schedule's. Entropy models may learn faster than transforms, where noise on a weight is noise on every
-picture; gains are few, logarithmic, and have octaves to go."""
+NAMED_FACTORS = {"hyper_scale": 40.0, "anchors": 10.0}
+"""Learning rate of a group, or of parameters by their own name, beside the schedule's. Entropy models may learn faster than transforms, where
+noise on a weight is noise on every picture; gains and scales are few, logarithmic, and have octaves to go."""
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Loop:
         self.names = [n for n, p in named.items() if id(p) in trained]
         self.params = [named[n] for n in self.names]
         factor = {id(p): FACTORS.get(n.rpartition(".")[2], 1.0) for n, ps in self.groups.items() for p in ps}
+        factor |= {id(named[n]): NAMED_FACTORS[n.rpartition(".")[2]] for n in self.names if n.rpartition(".")[2] in NAMED_FACTORS}
         split = [{"params": [p for p in self.params if factor[id(p)] == f], "factor": f} for f in sorted(set(factor.values()))]
         self.optimiser = torch.optim.AdamW(split, lr=schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.decay)
         self.step_count, self.elapsed = 0, 0.0
