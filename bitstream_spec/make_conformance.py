@@ -75,7 +75,7 @@ def make(replace: bool) -> None:
     """Writes what is missing, or everything."""
     FOLDER.mkdir(exist_ok=True)
     if replace or not MODEL.exists():
-        write_model(MODEL)
+        _make_model()
         for path in FOLDER.glob("*.nvc"):
             path.unlink()
     loaded = load_model(MODEL)
@@ -88,6 +88,16 @@ def make(replace: bool) -> None:
         sys.stderr.write(f"{path.name} {path.stat().st_size} bytes, {len(entries[-1]['frames'])} frames\n")
     model = {"file": MODEL.name, "identity": loaded.identity.hex()}
     LIST.write_text(json.dumps({"format": "1.0", "model": model, "streams": entries}, indent=1) + "\n", "utf-8")
+
+
+def _make_model() -> None:
+    # safetensors writes metadata in an order that changes from run to run: a file of the same identity stays.
+    fresh = FOLDER / "fresh.safetensors"
+    write_model(fresh)
+    if MODEL.exists() and load_model(MODEL).identity == load_model(fresh).identity:
+        fresh.unlink()
+    else:
+        fresh.replace(MODEL)
 
 
 def main() -> int:

@@ -110,7 +110,7 @@ def requantise(n: np.ndarray) -> np.ndarray:
 def depth_to_space(x: np.ndarray) -> np.ndarray:
     """(4 A, R, S) -> (A, 2 R, 2 S)."""
     channels, rows, columns = x.shape
-    out = np.zeros((channels // 4, 2 * rows, 2 * columns), dtype=np.int64)
+    out = np.zeros((channels // 4, 2 * rows, 2 * columns), dtype=x.dtype)
     for i in range(2):
         for j in range(2):
             out[:, i::2, j::2] = x[2 * i + j :: 4]

@@ -107,7 +107,7 @@ class InterModel(nn.Module):
     def analyse(self, current: Tensor, prediction: Tensor, context: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Latent in quantiser steps (B, Cy, h, w) and real hyper latent."""
         y = self.gain.scale(self.analysis(torch.cat([current, prediction, context], 1)), quality)
-        return y, self.hyper_analysis(y)
+        return y, self.hyper_analysis(y, quality)
 
     def synthesise(self, y: Tensor, prediction: Tensor, context: Tensor, quality: Tensor) -> Tensor:
         """Decoded latent -> packed picture (B, 96, H/8, W/8)."""

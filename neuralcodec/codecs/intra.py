@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.nn.dct import start_analysis, start_synthesis
 from neuralcodec.nn.layout import PACKED_CHANNELS
-from neuralcodec.nn.quality import QualityGain
+from neuralcodec.nn.quality import ANCHORS, QualityGain, interpolate
 from neuralcodec.nn.slimmable import Block, SlimmableBlock, SlimmableSubpixel
 
 
@@ -39,13 +39,16 @@ class HyperEncoder(nn.Module):
         self.spatial = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
         self.down1 = nn.Conv2d(4 * hidden, hidden, 1)
         self.down2 = nn.Conv2d(4 * hidden, hyper, 1)
+        # log2 gain by quality: at low rates side information must shrink with everything else.
+        self.hyper_gain = nn.Parameter(torch.zeros(ANCHORS, hyper))
 
-    def forward(self, y: Tensor) -> Tensor:
+    def forward(self, y: Tensor, quality: Tensor) -> Tensor:
         h, w = y.shape[-2:]
         x = F.pad(y, (0, -w % 4, 0, -h % 4), mode="replicate") if h % 4 or w % 4 else y
         x = F.relu(self.spatial(F.relu(self.enter(x))))  # (B, hidden, h, w)
         x = F.relu(self.down1(F.pixel_unshuffle(x, 2)))  # (B, hidden, h/2, w/2)
-        return self.down2(F.pixel_unshuffle(x, 2))  # (B, Cz, h/4, w/4)
+        x = self.down2(F.pixel_unshuffle(x, 2))  # (B, Cz, h/4, w/4)
+        return x * torch.exp2(interpolate(self.hyper_gain, quality))[..., None, None]
 
 
 class AnalysisTransform(nn.Module):
@@ -95,7 +98,7 @@ class IntraModel(nn.Module):
     def analyse(self, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Packed picture (B, 96, H/8, W/8), quality (B,) -> latent in quantiser steps (B, C, h, w) and real hyper latent."""
         y = self.gain.scale(self.analysis(x), quality)
-        return y, self.hyper_analysis(y)
+        return y, self.hyper_analysis(y, quality)
 
     def synthesise(self, y: Tensor, quality: Tensor) -> Tensor:
         """Decoded latent in quantiser steps -> packed picture (B, 96, H/8, W/8)."""

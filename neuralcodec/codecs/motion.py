@@ -105,7 +105,7 @@ class MotionModel(nn.Module):
     def analyse(self, flow: Tensor, still: Tensor, moved: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Latent in quantiser steps (B, C, h, w) and real hyper latent (B, Cz, h/4, w/4)."""
         m = self.gain.scale(self.encoder(flow, still, moved), quality)
-        return m, self.hyper_analysis(m)
+        return m, self.hyper_analysis(m, quality)
 
     def synthesise(self, m: Tensor, quality: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         """Decoded latent and packed reference -> refined vectors (B, 2, H/8, W/8) and the decoder's hidden features."""

@@ -88,7 +88,7 @@ class InterStage:
             latent_y, z = self.model.inter.analyse(current, prediction, context, quality)
             if progress < self.prior_first:
                 latent_y = latent_y.detach()
-                z = self.model.inter.hyper_analysis(latent_y)
+                z = self.model.inter.hyper_analysis(latent_y, quality)
             c = soft_latent(self.model.inter.prior, latent_y, z, [latent, m.fixed], quality, skip=skip)
             decoded = self.model.inter.synthesise(c.value, prediction, context, quality)
             rate = (c.bits + c.hyper_bits) / self.size**2

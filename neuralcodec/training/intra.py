@@ -44,7 +44,7 @@ class IntraStage:
         y, z = self.model.analyse(x, quality)
         if progress < self.prior_first:
             y = y.detach()
-            z = self.model.hyper_analysis(y)
+            z = self.model.hyper_analysis(y, quality)
         latent = soft_latent(self.model.prior, y, z, [], quality, skip=temperature)
         decoded = self.model.synthesise(latent.value, quality)
         pixels = self.size**2

@@ -162,7 +162,8 @@ def compare(args: argparse.Namespace, folder: Path) -> Iterator[dict]:
         toy.write_toy_model(Path(args.model))
     for work in ("encode", "decode"):
         processes = [_start(work, machine, folder, args) for machine in THREADS]
-        if any([process.wait() for process in processes]):
+        codes = [process.wait() for process in processes]  # of all, before one of them is looked at
+        if any(codes):
             raise RuntimeError(f"a process that was to {work} failed")
     for number, clip in enumerate(args.clips):
         for level in args.levels:

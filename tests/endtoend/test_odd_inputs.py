@@ -86,7 +86,9 @@ def test_everything_but_the_samples_comes_back(case, loaded, tmp_path):
     assert all([p.shape for p in d.frame.planes] == [p.shape for p in f.planes] for d, f in zip(decoded.frames, frames, strict=True))
     assert [md5_of_frame(f.frame) for f in decoded.frames] == [
         md5_of_frame(f) for f in stream.reconstructions(header.video.height, header.video.width)]
-    assert header.side_streams == tuple(source.side_streams) and decoded.sides == sides
+    assert header.side_streams == tuple(source.side_streams) and len(decoded.sides) == len(sides)
+    for number in range(len(source.side_streams)):  # each in its order; among each other they stand where their time is
+        assert [s for s in decoded.sides if s.stream == number] == [s for s in sides if s.stream == number]
     assert header.metadata == source.metadata
 
 
@@ -115,7 +117,7 @@ def test_into_a_file_and_out_again(case, loaded, tmp_path):
 
 
 def test_a_range_of_an_odd_clip_by_the_decoder(loaded, tmp_path):
-    source, frames, _, stream = _encode(ALL["vfr_b_frames"](tmp_path), loaded)
+    _, frames, _, stream = _encode(ALL["vfr_b_frames"](tmp_path), loaded)
     decoded = rounds.decode(stream.data, loaded, DecodeOptions(frames=(2, 6)))
     assert [f.frame.pts for f in decoded.frames] == [f.pts for f in frames[2:6]]
 

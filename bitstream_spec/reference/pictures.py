@@ -1,0 +1,172 @@
+"""The picture side of pictures.md in numpy (float64), for the flagship: slow, and equal to the product up to rounding."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from .networks import Latent, ModelError, depth_to_space
+
+WIDTHS = (1.0, 0.5, 0.25)
+Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def lead(channels: int, width: float) -> int:
+    """Section 2: channels computed at a width. Python's round takes a half to the even integer."""
+    return max(1, round(channels * width))
+
+
+def convolution(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Dense (O, I, k, k) or depthwise (O, 1, k, k) convolution of x (I, R, S), zero padding -> (O, R, S)."""
+    _, rows, columns = x.shape
+    margin = weight.shape[2] // 2
+    padded = np.pad(x, ((0, 0), (margin, margin), (margin, margin)))
+    total = np.zeros((len(weight), rows, columns)) + bias[:, None, None]
+    for u in range(weight.shape[2]):
+        for v in range(weight.shape[3]):
+            window = padded[:, u : u + rows, v : v + columns]
+            if weight.shape[1] == 1:
+                total += weight[:, 0, u, v, None, None] * window
+            else:
+                total += np.tensordot(weight[:, :, u, v], window, axes=(1, 0))
+    return total
+
+
+def pack(planes: Planes) -> np.ndarray:
+    """Section 3: planes to (96, h, w)."""
+    parts = []
+    for plane, size in zip(planes, (8, 4, 4), strict=True):
+        rows, columns = plane.shape[0] // size, plane.shape[1] // size
+        cells = plane.reshape(rows, size, columns, size).transpose(1, 3, 0, 2)
+        parts.append(cells.reshape(size * size, rows, columns))
+    return np.concatenate(parts) / 255 - 0.5
+
+
+def unpack(packed: np.ndarray) -> Planes:
+    """Section 3: the inverse, rounded to samples."""
+    _, rows, columns = packed.shape
+    planes = []
+    for part, size in zip(np.split(packed, [64, 80]), (8, 4, 4), strict=True):
+        cells = part.reshape(size, size, rows, columns).transpose(2, 0, 3, 1)
+        planes.append(np.clip(np.floor((cells.reshape(rows * size, columns * size) + 0.5) * 255 + 0.5), 0, 255))
+    return planes[0], planes[1], planes[2]
+
+
+def _along(count: int, cells: int, f: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    u = np.maximum((2 * np.arange(count) + 1 - f) / (2 * f), 0)
+    i = np.floor(u).astype(int)
+    return i, np.minimum(i + 1, cells - 1), u - i
+
+
+def _double_columns(p: np.ndarray) -> np.ndarray:
+    at = np.clip(np.arange(p.shape[1])[:, None] + np.arange(-2, 4), 0, p.shape[1] - 1)
+    out = np.zeros((p.shape[0], 2 * p.shape[1]))
+    out[:, ::2] = p
+    out[:, 1::2] = p[:, at] @ np.array([1, -5, 20, 20, -5, 1]) / 32
+    return out
+
+
+def compensate_plane(plane: np.ndarray, vectors: np.ndarray, f: int) -> np.ndarray:
+    """Section 7 for one plane (R, S), vectors (2, R / f, S / f) in its samples, already rounded to the grid."""
+    rows, columns = plane.shape
+    i, j, t = _along(rows, vectors.shape[1], f)
+    v = vectors[:, i] * (1 - t)[:, None] + vectors[:, j] * t[:, None]
+    i, j, t = _along(columns, vectors.shape[2], f)
+    v = v[:, :, i] * (1 - t) + v[:, :, j] * t
+    d = np.clip(np.floor(8 * v + 0.5) / 8, -512, 512)
+    doubled = _double_columns(_double_columns(plane).T).T
+    x = np.clip(8 * np.arange(columns) + 8 * d[0], 0, 4 * (2 * columns - 1)).astype(int)
+    y = np.clip(8 * np.arange(rows)[:, None] + 8 * d[1], 0, 4 * (2 * rows - 1)).astype(int)
+    x0, y0, tx, ty = x // 4, y // 4, x % 4 / 4, y % 4 / 4
+    x1, y1 = np.minimum(x0 + 1, 2 * columns - 1), np.minimum(y0 + 1, 2 * rows - 1)
+    top = doubled[y0, x0] * (1 - tx) + doubled[y0, x1] * tx
+    return top * (1 - ty) + (doubled[y1, x0] * (1 - tx) + doubled[y1, x1] * tx) * ty
+
+
+def compensate(reference: Planes, vectors: np.ndarray) -> Planes:
+    """Section 7: vectors (2, h, w) in luma samples."""
+    v = np.floor(16 * np.clip(vectors, -512, 512) + 0.5) / 16
+    y, u, w = reference
+    return compensate_plane(y, v, 8), compensate_plane(u, v / 2, 4), compensate_plane(w, v / 2, 4)
+
+
+class PictureSide:
+    """The picture networks of a model at one width table."""
+
+    def __init__(self, tensors: dict[str, np.ndarray], config: str, table: list[int]) -> None:
+        self.tensors, self.config = tensors, json.loads(config)
+        names = self._units()
+        if len(names) != len(table) or max(table, default=0) > 2:
+            raise ModelError(f"a width table of {len(table)} entries for {len(names)} units")
+        self.widths = {name: WIDTHS[entry] for name, entry in zip(names, table, strict=True)}
+
+    def _units(self) -> list[str]:
+        names: list[str] = []
+        for part, units, blocks in (
+            ("intra.synthesis", ["up"], self.config["intra"]["decoder_blocks"]),
+            ("motion.decoder", ["coarse", "up"], self.config["motion"]["decoder_blocks"]),
+            ("motion.refinement", ["enter"], self.config["motion"]["refinement_blocks"]),
+            ("inter.extraction", ["enter"], self.config["inter"]["extraction_blocks"]),
+            ("inter.refinement", ["enter"], self.config["inter"]["refinement_blocks"]),
+            ("inter.decoder", ["up", "fuse"], self.config["inter"]["decoder_blocks"]),
+        ):
+            names += [f"{part}.{unit}" for unit in units] + [f"{part}.trunk.{i}" for i in range(blocks)]
+        return names
+
+    def _conv(self, name: str, x: np.ndarray, outputs: int | None = None) -> np.ndarray:
+        weight = self.tensors[f"{name}.weight"].astype(np.float64)[:outputs, : len(x)]  # depthwise: its one input stays
+        return convolution(x, weight, self.tensors[f"{name}.bias"].astype(np.float64)[:outputs])
+
+    def _pointwise(self, unit: str, x: np.ndarray, subpixel: bool = False) -> np.ndarray:
+        width, factor = self.widths[unit], 4 if subpixel else 1
+        outputs, inputs = self.tensors[f"{unit}.conv.weight"].shape[:2]
+        outputs //= factor
+        n = lead(outputs, width)
+        t = self._conv(f"{unit}.conv", x[: lead(inputs, width)], factor * n)
+        if subpixel:
+            t, x = depth_to_space(t), x.repeat(2, 1).repeat(2, 2)
+        zeros = np.zeros((max(outputs - max(n, len(x)), 0), *t.shape[1:]))
+        return np.concatenate([t, x[n:outputs], zeros])
+
+    def _block(self, unit: str, x: np.ndarray) -> np.ndarray:
+        n = lead(len(x), self.widths[unit])
+        h = x[:n]
+        h = h + self._conv(f"{unit}.spatial", np.maximum(self._conv(f"{unit}.mix", h, n), 0), n)
+        h = h + self._conv(f"{unit}.project", np.maximum(self._conv(f"{unit}.expand", h, 2 * n), 0), n)
+        return np.concatenate([h, x[n:]])
+
+    def _trunk(self, part: str, x: np.ndarray) -> np.ndarray:
+        for unit in self.widths:
+            if unit.startswith(f"{part}.trunk."):
+                x = self._block(unit, x)
+        return x
+
+    def _gain(self, part: str, latent: Latent, quality: int) -> np.ndarray:
+        table = self.tensors[f"{part}.gain.decode"].astype(np.float64)
+        a = min(quality // 25, 7)
+        r = quality - 25 * a
+        g = table[a] * (1 - r / 25) + table[a + 1] * (r / 25)
+        return latent.value / 16 * (2**g)[:, None, None]
+
+    def picture(self, kind: str, latents: dict[str, Latent], quality: int, reference: Planes | None) -> Planes:
+        """Section 1: the padded planes of a frame, samples 0..255."""
+        if kind == "I":
+            x = self._pointwise("intra.synthesis.up", self._gain("intra", latents["contextual"], quality), True)
+            return unpack(self._conv("intra.synthesis.head", self._trunk("intra.synthesis", x)))
+        vectors, features = self.vectors(latents["motion"], quality, reference)
+        prediction = pack(compensate(reference, vectors))
+        e = self._trunk("inter.extraction", self._pointwise("inter.extraction.enter", prediction))
+        c = self._pointwise("inter.refinement.enter", np.concatenate([e, features]))
+        c = self._trunk("inter.refinement", c)
+        x = self._pointwise("inter.decoder.up", self._gain("inter", latents["contextual"], quality), True)
+        x = self._trunk("inter.decoder", self._pointwise("inter.decoder.fuse", np.concatenate([x, c])))
+        return unpack(prediction + self._conv("inter.decoder.head", x))
+
+    def vectors(self, motion: Latent, quality: int, reference: Planes) -> tuple[np.ndarray, np.ndarray]:
+        """Section 6: vectors (2, h, w) in luma samples and motion features (C, h, w)."""
+        x = self._block("motion.decoder.coarse", self._gain("motion", motion, quality))
+        f = self._trunk("motion.decoder", self._pointwise("motion.decoder.up", x, True))
+        v = 8 * self._conv("motion.decoder.head", f)
+        x = self._pointwise("motion.refinement.enter", np.concatenate([f, pack(reference)]))
+        return v + 8 * self._conv("motion.refinement.head", self._trunk("motion.refinement", x)), f
