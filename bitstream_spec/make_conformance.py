@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from conformance_streams import STREAMS, Maker, write_model
+from reference.model import read_model
 
 from neuralcodec.bitstream import FramePacket, Packet, StreamReader
 from neuralcodec.codecs.coding import FlagshipCoder, Parsed
@@ -94,7 +95,8 @@ def _make_model() -> None:
     # safetensors writes metadata in an order that changes from run to run: a file of the same identity stays.
     fresh = FOLDER / "fresh.safetensors"
     write_model(fresh)
-    if MODEL.exists() and load_model(MODEL).identity == load_model(fresh).identity:
+    same = MODEL.exists() and read_model(MODEL.read_bytes()).identity == load_model(fresh).identity
+    if same:
         fresh.unlink()
     else:
         fresh.replace(MODEL)

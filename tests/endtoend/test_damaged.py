@@ -13,31 +13,33 @@ import pytest
 from click.testing import CliRunner
 
 from neuralcodec.cli import main
-from tests.bitstream.damage import repair, split
+from tests.bitstream.damage import KINDS, repair, split
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = 2 << 30
 
 
-def _count() -> int:
+def _counts() -> list[int]:
+    """Variants for each of the processes: 510 in all, in whole rounds of all kinds with and without right CRCs."""
     # Threads hand every frame on; where other programs keep the processors busy, each hand-over waits for them.
     busy = os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)
-    return int(os.environ.get("NCODEC_DAMAGED_FILES") or (40 if busy else 500))
+    return [2 * len(KINDS)] if busy and not os.environ.get("NCODEC_FULL_TESTS") else [15 * len(KINDS)] * 2
 
 
 def test_damaged_files(toy_path):
-    count = _count() // 2
-    command = [sys.executable, str(ROOT / "tests/endtoend/damaged.py"), "--model", str(toy_path), "--count", str(count), "--seed"]
-    running = [subprocess.Popen([*command, str(seed)], stdout=subprocess.PIPE, text=True) for seed in (1, 2)]
+    counts = _counts()
+    command = [sys.executable, str(ROOT / "tests/endtoend/damaged.py"), "--model", str(toy_path)]
+    running = [subprocess.Popen([*command, "--count", str(count), "--seed", str(seed)], stdout=subprocess.PIPE, text=True)
+               for seed, count in enumerate(counts)]
     try:
-        results = [json.loads(process.communicate(timeout=900)[0]) for process in running]
+        results = [json.loads(process.communicate(timeout=1200)[0]) for process in running]
     finally:
         for process in running:
             process.kill()
     print(*results, sep="\n")
-    for result in results:
+    for count, result in zip(counts, results, strict=True):
         assert result["failures"] == []
-        assert result["variants"] == count and 0.3 * count < result["repaired"] < 0.7 * count
+        assert result["variants"] == count and 0.4 * count < result["repaired"] < 0.6 * count
         assert result["memory"] < MEMORY
         # Both kinds of outcome are there, and most of what was not hit was decoded.
         assert result["outcomes"]["damaged"] > count / 4 and result["outcomes"]["whole"] and result["frames_exact"] > result["frames_lost"] > 0
