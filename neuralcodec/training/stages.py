@@ -170,9 +170,9 @@ def _long(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
 
 
 def _levels(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
-    frames = options.frames or 4
-    stage = InterStage(model, sampler, LearnedWidths(), options.size or 128, frames=lambda _: frames, joint_from=0.0, skip_from=0.0,
-                       flow_until=0.0, lowest_temperature=0.2)
+    frames = options.frames or 8
+    stage = InterStage(model, sampler, LearnedWidths(), options.size or 128, frames=lambda p: min(frames, 4 if p < 0.4 else 6 if p < 0.8 else 8),
+                       joint_from=0.0, skip_from=0.0, flow_until=0.0, lowest_temperature=0.2)
     if options.batch:
         stage.pixels = options.batch * (frames - 1) * stage.size**2
 

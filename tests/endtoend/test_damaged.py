@@ -20,10 +20,10 @@ MEMORY = 2 << 30
 
 
 def _counts() -> list[int]:
-    """Variants for each of the processes: 510 in all, in whole rounds of all kinds with and without right CRCs."""
+    """Variants for each of the processes: 512 in all, in whole rounds of all kinds with and without right CRCs."""
     # Threads hand every frame on; where other programs keep the processors busy, each hand-over waits for them.
     busy = os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)
-    return [2 * len(KINDS)] if busy and not os.environ.get("NCODEC_FULL_TESTS") else [15 * len(KINDS)] * 2
+    return [2 * len(KINDS)] if busy and not os.environ.get("NCODEC_FULL_TESTS") else [16 * len(KINDS)] * 2
 
 
 def test_damaged_files(toy_path):
