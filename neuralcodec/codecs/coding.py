@@ -166,15 +166,18 @@ class FlagshipCoder:
     # -- the picture side ----------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def reconstruct(self, kind: str, parsed: Parsed, quality: int, reference: Planes | None) -> Planes:
-        """Latents to a picture of whole latent positions (crop it to the true size)."""
+    def reconstruct(self, kind: str, parsed: Parsed, quality: int, reference: Planes | None,
+                    predicted: tuple[Tensor, Tensor] | None = None) -> Planes:
+        """Latents to a picture of whole latent positions (crop it to the true size).
+
+        ``predicted``: prediction and context of a P frame, where the encoder has computed them already."""
         q = torch.tensor([quality], device=self.device)
         y = parsed.latents[CONTEXTUAL].values.to(self.device)
         with self._precision():
             if kind == "I":
                 packed = self.model.intra.synthesise(y, q)
             else:
-                prediction, context = self._predict(parsed.latents[MOTION].values.to(self.device), q, reference)
+                prediction, context = predicted or self._predict(parsed.latents[MOTION].values.to(self.device), q, reference)
                 packed = self.model.inter.synthesise(y, prediction, context, q)
         return Planes(*to_samples(*unpack(packed.float())))
 
@@ -196,7 +199,7 @@ class FlagshipCoder:
         with self._precision():
             y, z = self.model.intra.analyse(pack(source.y, source.uv), q)
         parsed, mode = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None)
-        return self._coded("I", encoder, {CONTEXTUAL: parsed}, (mode,), quality, None)
+        return self._coded("I", encoder, {CONTEXTUAL: parsed}, (mode,), quality)
 
     @torch.inference_mode()
     def encode_inter(self, source: Planes, quality: int, size: tuple[int, int], before: Planes, reference: Planes, previous: Parsed | None) -> Coded:
@@ -214,7 +217,8 @@ class FlagshipCoder:
             prediction, context = self._predict(motion[0].values.to(self.device), q, reference)
             y, z = self.model.inter.analyse(current, prediction, context, q)
         contextual, mode = self._write(encoder, "P", CONTEXTUAL, y, z, quality, size, {MOTION: motion[0]}, previous)
-        return self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (motion_mode, mode), quality, reference)
+        return self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (motion_mode, mode), quality,
+                           (prediction, context))
 
     def _write(self, encoder: FrameEncoder, kind: str, name: str, y: Tensor, z: Tensor, quality: int, size: tuple[int, int],
                latents: dict[str, Fixed], previous: Parsed | None) -> tuple[tuple[Fixed, np.ndarray], int]:
@@ -236,10 +240,10 @@ class FlagshipCoder:
         return (_assemble(np.where(choice.mask, symbols, 0), mean), choice.mask), pack_mask_mode(choice.mode, choice.parameter)
 
     def _coded(self, kind: str, encoder: FrameEncoder, parts: dict[str, tuple[Fixed, np.ndarray]], modes: tuple[int, ...], quality: int,
-               reference: Planes | None) -> Coded:
+               predicted: tuple[Tensor, Tensor] | None = None) -> Coded:
         payload = encoder.finish()
         parsed = Parsed({n: p[0] for n, p in parts.items()}, {n: p[1] for n, p in parts.items()}, dict(encoder.bits))
-        return Coded(modes, payload, parsed, self.reconstruct(kind, parsed, quality, reference))
+        return Coded(modes, payload, parsed, self.reconstruct(kind, parsed, quality, None, predicted))
 
 
 def _assemble(symbols: np.ndarray, mean: np.ndarray) -> Fixed:

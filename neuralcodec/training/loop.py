@@ -25,7 +25,7 @@ from torch import Tensor, nn
 log = logging.getLogger(__name__)
 
 FACTORS = {"prior": 3.0, "hyper": 3.0, "gain": 12.0}
-NAMED_FACTORS = {"hyper_scale": 40.0, "hyper_gain": 20.0, "anchors": 10.0}
+NAMED_FACTORS = {"hyper_scale": 40.0, "hyper_gain": 20.0, "anchors": 10.0, "logits": 60.0}
 """Learning rate of a group, or of parameters by their own name, beside the schedule's. Entropy models may learn faster than transforms, where
 noise on a weight is noise on every picture; gains and scales are few, logarithmic, and have octaves to go."""
 
@@ -123,17 +123,18 @@ class Loop:
                 now = time.monotonic()
                 self.elapsed = base + now - start
                 for k, v in (metrics | norms | {"loss": float(loss.detach())}).items():
-                    sums[k] = sums.get(k, 0.0) + v
+                    total, times = sums.get(k, (0.0, 0))  # some figures belong to some steps only
+                    sums[k] = total + v, times + 1
                 count += 1
                 if now - last_report > self.schedule.report_seconds:
-                    self._report({k: v / count for k, v in sums.items()} | {"rate": rate, "steps_per_second": count / (now - last_report)}, writer)
+                    self._report({k: v / n for k, (v, n) in sums.items()} | {"rate": rate, "steps_per_second": count / (now - last_report)}, writer)
                     last_report, sums, count = now, {}, 0
                 if now - last_save > self.schedule.checkpoint_seconds:
                     self.save()
                     last_save = time.monotonic()
         finally:
             if count:
-                self._report({k: v / count for k, v in sums.items()}, writer)
+                self._report({k: v / n for k, (v, n) in sums.items()}, writer)
             self.save()
             if writer is not None:
                 writer.close()

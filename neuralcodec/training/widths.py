@@ -54,7 +54,7 @@ class LearnedWidths:
     targets: tuple[float, ...] = (1.0, 0.42, 0.13)
     ascent: float = 0.02
     temperature_start: float = 4.0
-    freeze_from: float = 0.7
+    freeze_from: float = 0.4
     """Progress from which the selection is frozen to its arg max."""
     alphas: list[float] = field(default_factory=lambda: [0.0, 0.05, 0.1])
 
@@ -70,7 +70,7 @@ class LearnedWidths:
                     unit.selection.logits[level, min(level, len(WIDTHS) - 1)] = 8.0 if level == 0 else 1.0
 
     def draw(self, model: nn.Module, progress: float) -> tuple[Tensor, dict[str, float]]:
-        level = random.choice((1, 2, 3))
+        level = random.choice((1, 1, 2, 3))  # the full width carries the others
         weights = unit_weights(model)
         full = sum(w * u.macs_per_position(1.0) for w, u in zip(weights.values(), units(model).values()))
         used = torch.zeros(())
