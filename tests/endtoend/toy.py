@@ -72,9 +72,9 @@ def _make(model: Flagship) -> None:
         if isinstance(module, HyperEncoder):
             module.down2.weight.mul_(15)
         elif hasattr(module, "project"):  # residual blocks of both kinds
-            for conv in (module.project, module.spatial):
-                conv.weight.mul_(0.1)
-                conv.bias.mul_(0.02)
+            for conv, size in ((module.project, 0.003), (module.spatial, 0.01)):
+                conv.weight.copy_(size * torch.randn(conv.weight.shape))
+                conv.bias.copy_(size * torch.randn(conv.bias.shape))
         elif isinstance(module, LatentPrior):
             _make_prior(module)
     mean = torch.eye(CHANNELS).repeat_interleave(4, 1)  # (C, 4C): a channel's four cells stand together
@@ -105,7 +105,7 @@ def _make(model: Flagship) -> None:
     _set(motion.encoder.down, average / 4)
     _set(motion.decoder.up.conv, average.T)
     _set(motion.decoder.head, torch.eye(2, MOTION_CHANNELS))
-    motion.refinement.head.weight.mul_(0.05)
+    motion.refinement.head.weight.copy_(0.001 * torch.randn(motion.refinement.head.weight.shape))
     _set_gain(motion.gain, 2.0, 5.0)
 
 

@@ -93,10 +93,26 @@ def test_subpixel_is_a_plain_convolution_and_depth_to_space(cin, cout, option):
     torch.testing.assert_close(layer(x), with_copies(fine, repeated, cout), **CLOSE)
 
 
+def trained(module):
+    """Residual branches start at zero, where nothing can be seen; give the convolutions some weights."""
+    with torch.no_grad():
+        for conv in module.modules():
+            if isinstance(conv, nn.Conv2d):
+                conv.weight.normal_(0, 0.2)
+                conv.bias.normal_(0, 0.2)
+    return module
+
+
+def test_a_new_block_is_the_identity():
+    x = torch.randn(1, 8, 4, 4)
+    assert torch.equal(SlimmableBlock(8)(x), x)
+    assert torch.equal(Block(8)(x), x)
+
+
 @pytest.mark.parametrize("option", range(3))
 def test_block_is_a_narrow_block_beside_untouched_channels(option):
     torch.manual_seed(3)
-    block = SlimmableBlock(16)
+    block = trained(SlimmableBlock(16))
     block.option = option
     x = torch.randn(2, 16, 6, 5)
     n = sizes(16)[option]
@@ -111,7 +127,7 @@ def test_block_is_a_narrow_block_beside_untouched_channels(option):
 
 def test_plain_block_is_the_full_width_one():
     torch.manual_seed(4)
-    block, slimmable = Block(8), SlimmableBlock(8)
+    block, slimmable = trained(Block(8)), SlimmableBlock(8)
     weights = {name.removeprefix("inner."): t for name, t in block.state_dict().items()}
     assert {name for name in slimmable.state_dict() if "selection" not in name} == set(weights)  # nothing to select
     slimmable.load_state_dict(weights, strict=False)
@@ -166,7 +182,7 @@ def make_net():
 
 
 def test_mixture_evaluates_the_sampled_width_and_reaches_the_selection():
-    net = make_net()
+    net = trained(make_net())
     block = net[2][0]
     x = torch.randn(1, 8, 4, 4)
     for option in range(3):
