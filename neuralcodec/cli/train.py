@@ -58,8 +58,9 @@ _stage("levels", "Complexity targets: learned widths for each level (Gumbel-soft
 
 @train.command()
 @click.option("--run", required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--init", "parts", multiple=True, metavar="PATH[#PART,...]", help="Parts to take from other runs instead.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
-def export(run: Path, output: Path) -> None:
+def export(run: Path, parts: tuple[str, ...], output: Path) -> None:
     """Write a run's weights as a model file."""
     from neuralcodec.codecs.files import save_model
     from neuralcodec.codecs.flagship import Flagship
@@ -67,7 +68,8 @@ def export(run: Path, output: Path) -> None:
     from neuralcodec.training.stages import load_initial
 
     model = Flagship()
-    load_initial(model, run)
+    for source in (run, *parts):
+        load_initial(model, source)
     model.eval()
     tables = [chosen_widths(model, level) for level in range(1, model.levels + 1)]
     identity = save_model(output, model, tables)

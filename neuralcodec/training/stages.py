@@ -106,7 +106,8 @@ def load_initial(model: Flagship, source: str | Path) -> None:
     own = model.state_dict()
     wanted = tuple(f"{p}." for p in parts.split(",")) if parts else ("",)
     taken = {n: tensors[f"model.{n}"] for n in own if n.startswith(wanted) and f"model.{n}" in tensors}
-    fitting = {n: t for n, t in taken.items() if t.shape == own[n].shape}
+    # A selection that was never trained (all zero) says nothing and must not wipe out one that was.
+    fitting = {n: t for n, t in taken.items() if t.shape == own[n].shape and not (n.endswith("selection.logits") and not t.any())}
     model.load_state_dict(fitting, strict=False)
     log.info("%s: %d of %d tensors taken", source, len(fitting), len(own))
 
