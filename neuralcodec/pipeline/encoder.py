@@ -38,7 +38,7 @@ class EncodeOptions:
     workers: int | None = None
     threads: int = 1
     mask_modes: tuple[MaskMode, ...] | None = None
-    intra_boost: int = 0
+    intra_boost: int = 32
     """Quality indexes by which intra frames are better than the frames that refer to them (as x264's ipratio)."""
 
     def quality_index(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_first_weights_reach_30_db_below_0_3_bits_at_quality_50(clip: tuple, lev
 def test_rate_and_psnr_rise_with_quality(clip: tuple) -> None:
     short = (clip[0], clip[1][:3])
     points = [_code(short, 1, q) for q in (0, 20, 40, 60, 80, 100)]
-    assert all(b[0] > a[0] and b[1] > a[1] for a, b in zip(points, points[1:], strict=False)), points
+    assert all(b[0] > a[0] and b[1] > a[1] for a, b in pairwise(points)), points
 
 
 def test_a_half_step_of_quality_changes_the_rate(clip: tuple) -> None:
