@@ -41,8 +41,13 @@ from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import pack, to_samples, unpack
 
-MASK_MODES = (MaskMode.DERIVED, MaskMode.DERIVED_WITH_EXCEPTIONS, MaskMode.THRESHOLD)
-"""What the flagship's encoder chooses from; sent flags are for hosts without a mode prediction network."""
+MASK_MODES = (MaskMode.DERIVED, MaskMode.DERIVED_WITH_EXCEPTIONS)
+"""What the flagship's encoder chooses from; sent flags and thresholds are for hosts without a mode prediction network.
+
+A mode prediction that was trained with the transforms knows which residuals the picture does not need, and these may be far from zero:
+choosing among all modes by squared residual codes them nevertheless."""
+SKIP_LAMBDA = 3.0
+"""Bits that a squared residual unit is worth when exceptions from the derived mask are chosen: only gross mispredictions are coded."""
 CONTEXTUAL, MOTION = "contextual", "motion"
 HYPER_UNCHECKED = 1024
 """So many hyper latents of a picture are read without asking whether the payload was long enough for them."""
@@ -232,7 +237,7 @@ class FlagshipCoder:
         symbols = residual.clamp(-LATENT_LIMIT // 32, LATENT_LIMIT // 32).to(torch.int32).numpy()
         derived = stats.mode.integers[0].numpy() > 0
         if self.mask_modes:
-            choice = choose_mask(symbols, scale, derived, modes=self.mask_modes)
+            choice = choose_mask(symbols, scale, derived, lam=SKIP_LAMBDA, modes=self.mask_modes)
         else:
             choice = MaskChoice(MaskMode.THRESHOLD, 0, np.ones_like(derived))
         write_mask(encoder, choice.mode, choice.parameter, choice.mask, scale, derived, label=f"{name} mask")
