@@ -20,7 +20,7 @@ from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.nn.dct import start_synthesis
 from neuralcodec.nn.layout import PACKED_CHANNELS
 from neuralcodec.nn.quality import QualityGain
-from neuralcodec.nn.slimmable import SlimmableBlock, SlimmableConv2d, SlimmableSubpixel
+from neuralcodec.nn.slimmable import SlimmableBlock, SlimmableConv2d, SlimmableSubpixel, SlimmableTrunk
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class FeatureExtraction(nn.Module):
     def __init__(self, config: InterConfig) -> None:
         super().__init__()
         self.enter = SlimmableConv2d(PACKED_CHANNELS, config.channels, levels=config.levels)
-        self.trunk = nn.Sequential(*(SlimmableBlock(config.channels, levels=config.levels) for _ in range(config.extraction_blocks)))
+        self.trunk = SlimmableTrunk(*(SlimmableBlock(config.channels, levels=config.levels) for _ in range(config.extraction_blocks)))
 
     def forward(self, prediction: Tensor) -> Tensor:
         return self.trunk(self.enter(prediction))
@@ -57,7 +57,7 @@ class ContextRefinement(nn.Module):
     def __init__(self, config: InterConfig) -> None:
         super().__init__()
         self.enter = SlimmableConv2d(config.channels + config.motion_channels, config.channels, levels=config.levels)
-        self.trunk = nn.Sequential(*(SlimmableBlock(config.channels, levels=config.levels) for _ in range(config.refinement_blocks)))
+        self.trunk = SlimmableTrunk(*(SlimmableBlock(config.channels, levels=config.levels) for _ in range(config.refinement_blocks)))
 
     def forward(self, features: Tensor, motion: Tensor) -> Tensor:
         return self.trunk(self.enter(torch.cat([features, motion], 1)))
@@ -71,7 +71,7 @@ class ContextualDecoder(nn.Module):
         c, levels = config.channels, config.levels
         self.up = SlimmableSubpixel(config.latent, c, levels=levels)
         self.fuse = SlimmableConv2d(2 * c, c, levels=levels)
-        self.trunk = nn.Sequential(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
+        self.trunk = SlimmableTrunk(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
         self.head = nn.Conv2d(c, PACKED_CHANNELS, 1)
         start_synthesis(self.up.conv, self.head)
         with torch.no_grad():  # at first the latent speaks alone; the context's weights learn from zero

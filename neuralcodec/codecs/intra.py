@@ -15,7 +15,7 @@ from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.nn.dct import start_analysis, start_synthesis
 from neuralcodec.nn.layout import PACKED_CHANNELS
 from neuralcodec.nn.quality import ANCHORS, QualityGain, interpolate
-from neuralcodec.nn.slimmable import Block, SlimmableBlock, SlimmableSubpixel
+from neuralcodec.nn.slimmable import Block, SlimmableBlock, SlimmableSubpixel, SlimmableTrunk
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class SynthesisTransform(nn.Module):
         super().__init__()
         c, levels = config.channels, config.levels
         self.up = SlimmableSubpixel(config.latent, c, levels=levels)
-        self.trunk = nn.Sequential(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
+        self.trunk = SlimmableTrunk(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
         self.head = nn.Conv2d(c, PACKED_CHANNELS, 1)
         start_synthesis(self.up.conv, self.head)
 

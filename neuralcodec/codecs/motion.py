@@ -15,7 +15,7 @@ from neuralcodec.codecs.intra import HyperEncoder
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.nn.layout import PACKED_CHANNELS
 from neuralcodec.nn.quality import QualityGain
-from neuralcodec.nn.slimmable import Block, SlimmableBlock, SlimmableConv2d, SlimmableSubpixel
+from neuralcodec.nn.slimmable import Block, SlimmableBlock, SlimmableConv2d, SlimmableSubpixel, SlimmableTrunk
 
 VECTOR_UNIT = 8.0
 """Networks count vectors in units of this many luma samples, so that their values are of order one."""
@@ -60,7 +60,7 @@ class MotionDecoder(nn.Module):
         c, levels = config.channels, config.levels
         self.coarse = SlimmableBlock(config.latent, levels=levels)
         self.up = SlimmableSubpixel(config.latent, c, levels=levels)
-        self.trunk = nn.Sequential(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
+        self.trunk = SlimmableTrunk(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
         self.head = nn.Conv2d(c, 2, 1)
 
     def forward(self, m: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,7 +78,7 @@ class MotionRefinement(nn.Module):
         super().__init__()
         c, levels = config.channels, config.levels
         self.enter = SlimmableConv2d(c + PACKED_CHANNELS, c, levels=levels)
-        self.trunk = nn.Sequential(*(SlimmableBlock(c, levels=levels) for _ in range(config.refinement_blocks)))
+        self.trunk = SlimmableTrunk(*(SlimmableBlock(c, levels=levels) for _ in range(config.refinement_blocks)))
         self.head = nn.Conv2d(c, 2, 1)
         with torch.no_grad():
             self.head.weight.mul_(0.1)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neuralcodec.nn.selection import SlimmableUnit
+from neuralcodec.nn.selection import WIDTHS, SlimmableUnit
 
 
 def leading(channels: int, width: float) -> int:
@@ -129,10 +129,33 @@ def _add_branches(module: nn.Module, c: int) -> None:
 
 def _residual(m: nn.Module, x: Tensor, n: int) -> Tensor:
     """Both branches on the first n channels of x (B, C, H, W)."""
-    whole = n == x.shape[1]
-    h = x if whole else x[:, :n]
+    if n == x.shape[1]:
+        return _branches(m, x, n)
+    return torch.cat([_branches(m, x[:, :n], n), x[:, n:]], 1)
+
+
+def _branches(m: nn.Module, h: Tensor, n: int) -> Tensor:
+    """h (B, n, H, W) -> (B, n, H, W)."""
     a = F.relu(F.conv2d(h, m.mix.weight[:n, :n], m.mix.bias[:n]))
     h = h + F.conv2d(a, m.spatial.weight[:n], m.spatial.bias[:n], padding=1, groups=n)
     a = F.relu(F.conv2d(h, m.expand.weight[: 2 * n, :n], m.expand.bias[: 2 * n]))
-    h = h + F.conv2d(a, m.project.weight[:n, : 2 * n], m.project.bias[:n])
-    return h if whole else torch.cat([h, x[:, n:]], 1)
+    return h + F.conv2d(a, m.project.weight[:n, : 2 * n], m.project.bias[:n])
+
+
+class SlimmableTrunk(nn.Sequential):
+    """Slimmable blocks in a row. Without gradients, narrow blocks write into one copy of the input instead of making a new one each:
+    the channels that pass through are then not touched at all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() or any(block.mixture is not None for block in self):
+            return super().forward(x)
+        own = False
+        for block in self:
+            n = leading(block.channels, WIDTHS[block.option])
+            if n == block.channels:
+                x, own = block(x), True
+                continue
+            if not own:
+                x, own = x.clone(), True
+            x[:, :n] = _branches(block, x[:, :n], n)
+        return x

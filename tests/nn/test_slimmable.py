@@ -7,7 +7,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from neuralcodec.nn.selection import WIDTHS, WidthSelection, apply_widths, chosen_widths, units
-from neuralcodec.nn.slimmable import Block, SlimmableBlock, SlimmableConv2d, SlimmableSubpixel, leading
+from neuralcodec.nn.slimmable import Block, SlimmableBlock, SlimmableConv2d, SlimmableSubpixel, SlimmableTrunk, leading
 
 CONVOLUTIONS = {
     "pointwise": (16, 16, 1, False),
@@ -191,6 +191,24 @@ def test_mixture_evaluates_the_sampled_width_and_reaches_the_selection():
     block.mixture = block.selection.sample(1, 1.0)
     block(x).square().sum().backward()
     assert block.selection.logits.grad[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("options", [(0, 1, 2), (2, 2, 0), (1, 1, 1), (0, 0, 0)])
+def test_a_trunk_without_gradients_equals_its_blocks_and_leaves_its_input(options):
+    torch.manual_seed(7)
+    trunk = trained(SlimmableTrunk(*(SlimmableBlock(8) for _ in options)))
+    for block, option in zip(trunk, options, strict=True):
+        block.option = option
+    x = torch.randn(2, 8, 5, 4).contiguous(memory_format=torch.channels_last)
+    before = x.clone()
+    with torch.no_grad():
+        y = trunk(x)
+        expected = x
+        for block in trunk:
+            expected = block(expected)
+    torch.testing.assert_close(y, expected, **CLOSE)
+    assert torch.equal(x, before)
+    torch.testing.assert_close(trunk(x), y, **CLOSE)  # the way that training takes
 
 
 def test_width_table_follows_definition_order():
