@@ -59,17 +59,20 @@ _stage("levels", "Complexity targets: learned widths for each level (Gumbel-soft
 @train.command()
 @click.option("--run", required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--init", "parts", multiple=True, metavar="PATH[#PART,...]", help="Parts to take from other runs instead.")
+@click.option("--top-quality", type=float, default=100.0, show_default=True, help="What quality 100 shall be of the scale in training.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
-def export(run: Path, parts: tuple[str, ...], output: Path) -> None:
+def export(run: Path, parts: tuple[str, ...], top_quality: float, output: Path) -> None:
     """Write a run's weights as a model file."""
     from neuralcodec.codecs.files import save_model
     from neuralcodec.codecs.flagship import Flagship
     from neuralcodec.nn.selection import chosen_widths
+    from neuralcodec.training.calibrate import set_top_quality
     from neuralcodec.training.stages import load_initial
 
     model = Flagship()
     for source in (run, *parts):
         load_initial(model, source)
+    set_top_quality(model, top_quality)
     model.eval()
     tables = [chosen_widths(model, level) for level in range(1, model.levels + 1)]
     identity = save_model(output, model, tables)

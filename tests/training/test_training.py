@@ -222,3 +222,22 @@ def test_metrics_file_has_one_object_a_line(folder: Path, monkeypatch: pytest.Mo
 def test_batch_packs_to_network_input(clips: Clips) -> None:
     batch = Sampler([clips], 3).batch(64, 2, 1)
     assert pack(batch.y[0].float(), batch.uv[0].float()).shape == (2, 96, 8, 8)
+
+
+def test_top_quality_moves_the_scale_and_keeps_its_lower_end() -> None:
+    from neuralcodec.nn.quality import interpolate
+    from neuralcodec.training.calibrate import set_top_quality
+
+    torch.manual_seed(0)
+    model = Flagship(SMALL)
+    gain = model.intra.gain
+    with torch.no_grad():
+        gain.encode.copy_(torch.linspace(0, 8, 9)[:, None] + torch.rand(1, gain.encode.shape[1]))
+    before = gain.encode.clone()
+    set_top_quality(model, 80)
+    assert torch.equal(gain.encode[0], before[0])
+    at = lambda table, q: interpolate(table, torch.tensor([q]))  # noqa: E731
+    assert torch.allclose(at(gain.encode, 200), at(before, 160), atol=1e-5)
+    assert torch.allclose(at(gain.encode, 100), at(before, 80), atol=1e-5)
+    with pytest.raises(UsageError):
+        set_top_quality(model, 0)
