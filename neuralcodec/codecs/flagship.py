@@ -32,7 +32,9 @@ class FlagshipConfig:
 
     @staticmethod
     def from_dict(d: dict[str, dict[str, int]]) -> FlagshipConfig:
-        return FlagshipConfig(IntraConfig(**d["intra"]), MotionConfig(**d["motion"]), InterConfig(**d["inter"]))
+        """From ``to_dict``; what older models do not say is as it was then."""
+        return FlagshipConfig(IntraConfig(**{"step_units": False} | d["intra"]), MotionConfig(**{"full_rank": False} | d["motion"]),
+                              InterConfig(**{"step_units": False} | d["inter"]))
 
 
 @dataclass

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neuralcodec.codecs.intra import AnalysisTransform, HyperEncoder
+from neuralcodec.codecs.intra import STEP_GAIN, AnalysisTransform, HyperEncoder, in_steps, latent_gain
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.nn.dct import start_synthesis
 from neuralcodec.nn.layout import PACKED_CHANNELS
 from neuralcodec.nn.quality import QualityGain
-from neuralcodec.nn.slimmable import SlimmableBlock, SlimmableConv2d, SlimmableSubpixel, SlimmableTrunk
+from neuralcodec.nn.slimmable import SlimmableBlock, SlimmableConv2d, SlimmableSubpixel, SlimmableTrunk, Subpixel
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,17 @@ class InterConfig:
     """``channels`` of the trunk at 1/8, ``latent`` at 1/16, ``hyper`` at 1/64; ``motion_channels`` and ``motion_latent`` as in the motion model."""
 
     channels: int = 96
-    latent: int = 160
+    latent: int = 384
     hyper: int = 32
     extraction_blocks: int = 2
     refinement_blocks: int = 2
     encoder_blocks: int = 3
     decoder_blocks: int = 5
     motion_channels: int = 48
-    motion_latent: int = 32
+    motion_latent: int = 8
     levels: int = 3
+    step_units: bool = True
+    """As in the intra model."""
 
 
 class FeatureExtraction(nn.Module):
@@ -69,7 +71,9 @@ class ContextualDecoder(nn.Module):
     def __init__(self, config: InterConfig) -> None:
         super().__init__()
         c, levels = config.channels, config.levels
-        self.up = SlimmableSubpixel(config.latent, c, levels=levels)
+        self.up = Subpixel(config.latent, c) if config.step_units else SlimmableSubpixel(config.latent, c, levels=levels)
+        self.units = QualityGain(c, *STEP_GAIN) if config.step_units else None
+        self.context_units = QualityGain(c, 0.0, 0.0) if config.step_units else None
         self.fuse = SlimmableConv2d(2 * c, c, levels=levels)
         self.trunk = SlimmableTrunk(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
         self.head = nn.Conv2d(c, PACKED_CHANNELS, 1)
@@ -79,9 +83,11 @@ class ContextualDecoder(nn.Module):
             self.fuse.conv.weight[:, :c, 0, 0] = torch.eye(c)
             self.fuse.conv.bias.zero_()
 
-    def forward(self, y: Tensor, context: Tensor) -> Tensor:
-        x = self.fuse(torch.cat([self.up(y), context], 1))  # (B, C, H/8, W/8)
-        return self.head(self.trunk(x))
+    def forward(self, y: Tensor, context: Tensor, quality: Tensor) -> Tensor:
+        if self.context_units is not None:
+            context = self.context_units.scale(context, quality)
+        x = in_steps(self.units, self.trunk, self.up(y), quality, lambda v: self.fuse(torch.cat([v, context], 1)))  # (B, C, H/8, W/8)
+        return self.head(x)
 
 
 class InterModel(nn.Module):
@@ -93,11 +99,11 @@ class InterModel(nn.Module):
         self.extraction = FeatureExtraction(config)
         self.refinement = ContextRefinement(config)
         self.analysis = AnalysisTransform(2 * PACKED_CHANNELS + config.channels, config.channels, config.latent, config.encoder_blocks,
-                                          signs=(1.0, -1.0))
+                                          signs=(1.0, -1.0), step_units=config.step_units)
         self.hyper_analysis = HyperEncoder(config.latent, config.hyper)
         # What the paper's Table 1 calls the context encoder is the temporal part of this prior: exact and not slimmed (DESIGN D3).
         self.prior = LatentPrior(config.latent, config.hyper, temporal=(config.latent, config.motion_latent))
-        self.gain = QualityGain(config.latent, 2.0, 6.0)
+        self.gain = latent_gain(config.latent)
         self.decoder = ContextualDecoder(config)
 
     def context(self, prediction: Tensor, motion: Tensor) -> Tensor:
@@ -106,10 +112,10 @@ class InterModel(nn.Module):
 
     def analyse(self, current: Tensor, prediction: Tensor, context: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Latent in quantiser steps (B, Cy, h, w) and real hyper latent."""
-        y = self.gain.scale(self.analysis(torch.cat([current, prediction, context], 1)), quality)
+        y = self.gain.scale(self.analysis(torch.cat([current, prediction, context], 1), quality), quality)
         return y, self.hyper_analysis(y, quality)
 
     def synthesise(self, y: Tensor, prediction: Tensor, context: Tensor, quality: Tensor) -> Tensor:
         """Decoded latent -> packed picture (B, 96, H/8, W/8)."""
         y = self.gain.unscale(y, quality).contiguous(memory_format=torch.channels_last)
-        return prediction + self.decoder(y, context)
+        return prediction + self.decoder(y, context, quality)

@@ -5,6 +5,7 @@ Blocks are those of nn.slimmable; the analysis side and the entropy path are not
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuralcodec.codecs.prior import LatentPrior
-from neuralcodec.nn.dct import start_analysis, start_synthesis
+from neuralcodec.nn.dct import chroma_of_latent, start_analysis, start_synthesis
 from neuralcodec.nn.layout import PACKED_CHANNELS
 from neuralcodec.nn.quality import ANCHORS, QualityGain, interpolate
-from neuralcodec.nn.slimmable import Block, SlimmableBlock, SlimmableSubpixel, SlimmableTrunk
+from neuralcodec.nn.slimmable import Block, SlimmableBlock, SlimmableSubpixel, SlimmableTrunk, Subpixel
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,37 @@ class IntraConfig:
     """Sizes of an intra model: ``channels`` of the trunk at 1/8, ``latent`` at 1/16, ``hyper`` at 1/64."""
 
     channels: int = 96
-    latent: int = 256
+    latent: int = 384
     hyper: int = 32
     encoder_blocks: int = 4
     decoder_blocks: int = 6
     levels: int = 3
+    step_units: bool = True
+    """Transforms work in units of the quantiser step, and the latent enters the decoder through a layer that no width slims; False in
+    models of before."""
+
+
+STEP_GAIN = (1.3, 5.3)
+"""log2 of steps in a unit at quality 0 and 100: sqrt(0.75 lambda / 8.66), the uniform quantiser whose slope is lambda for luma (12 bits a halving of
+the step by 6 / ln 2 = 8.66)."""
+CHROMA_GAIN = -0.3
+"""log2: a chroma sample weighs 0.5 beside 0.75 of a luma sample in (6 Y + U + V) / 8 on 4:2:0 planes."""
+
+
+def latent_gain(latent: int) -> QualityGain:
+    """Quantiser steps of a latent that starts as a DCT."""
+    chroma = chroma_of_latent(latent) if latent <= 4 * PACKED_CHANNELS else torch.zeros(latent, dtype=torch.bool)
+    return QualityGain(latent, *STEP_GAIN, offset=CHROMA_GAIN * chroma.float())
+
+
+def in_steps(units: QualityGain | None, trunk: nn.Module, x: Tensor, quality: Tensor, enter: Callable[[Tensor], Tensor] = lambda v: v) -> Tensor:
+    """A trunk that corrects x (B, C, H, W), working in units of the quantiser step: x + (trunk(enter(v)) - v) / gain with v = x * gain.
+
+    So its corrections keep in proportion to the step, at every quality. Without ``units`` the trunk's own result."""
+    if units is None:
+        return trunk(enter(x))
+    v = units.scale(x, quality)
+    return x + units.unscale(trunk(enter(v)) - v, quality)
 
 
 class HyperEncoder(nn.Module):
@@ -54,16 +81,17 @@ class HyperEncoder(nn.Module):
 class AnalysisTransform(nn.Module):
     """Encoder only: (B, cin, H/8, W/8) -> latent (B, latent, H/16, W/16)."""
 
-    def __init__(self, cin: int, channels: int, latent: int, blocks: int, signs: tuple[float, ...] = (1.0,)) -> None:
+    def __init__(self, cin: int, channels: int, latent: int, blocks: int, signs: tuple[float, ...] = (1.0,), step_units: bool = True) -> None:
         """``signs``: how the packed inputs enter the transform at the start of training (current minus prediction, say)."""
         super().__init__()
+        self.units = QualityGain(channels, *STEP_GAIN) if step_units else None
         self.enter = nn.Conv2d(cin, channels, 1)
         self.trunk = nn.Sequential(*(Block(channels) for _ in range(blocks)))
         self.down = nn.Conv2d(4 * channels, latent, 1)
         start_analysis(self.enter, self.down, signs)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.trunk(self.enter(x))  # (B, channels, H/8, W/8)
+    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+        x = in_steps(self.units, self.trunk, self.enter(x), quality)  # (B, channels, H/8, W/8)
         return self.down(F.pixel_unshuffle(x, 2))
 
 
@@ -73,14 +101,15 @@ class SynthesisTransform(nn.Module):
     def __init__(self, config: IntraConfig) -> None:
         super().__init__()
         c, levels = config.channels, config.levels
-        self.up = SlimmableSubpixel(config.latent, c, levels=levels)
+        self.up = Subpixel(config.latent, c) if config.step_units else SlimmableSubpixel(config.latent, c, levels=levels)
+        self.units = QualityGain(c, *STEP_GAIN) if config.step_units else None
         self.trunk = SlimmableTrunk(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
         self.head = nn.Conv2d(c, PACKED_CHANNELS, 1)
         start_synthesis(self.up.conv, self.head)
 
-    def forward(self, y: Tensor) -> Tensor:
+    def forward(self, y: Tensor, quality: Tensor) -> Tensor:
         x = self.up(y)  # (B, channels, H/8, W/8)
-        return self.head(self.trunk(x))
+        return self.head(in_steps(self.units, self.trunk, x, quality))
 
 
 class IntraModel(nn.Module):
@@ -89,17 +118,18 @@ class IntraModel(nn.Module):
     def __init__(self, config: IntraConfig) -> None:
         super().__init__()
         self.config = config
-        self.analysis = AnalysisTransform(PACKED_CHANNELS, config.channels, config.latent, config.encoder_blocks)
+        self.analysis = AnalysisTransform(PACKED_CHANNELS, config.channels, config.latent, config.encoder_blocks,
+                                          step_units=config.step_units)
         self.hyper_analysis = HyperEncoder(config.latent, config.hyper)
         self.prior = LatentPrior(config.latent, config.hyper)
-        self.gain = QualityGain(config.latent, 2.0, 6.0)
+        self.gain = latent_gain(config.latent)
         self.synthesis = SynthesisTransform(config)
 
     def analyse(self, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Packed picture (B, 96, H/8, W/8), quality (B,) -> latent in quantiser steps (B, C, h, w) and real hyper latent."""
-        y = self.gain.scale(self.analysis(x), quality)
+        y = self.gain.scale(self.analysis(x, quality), quality)
         return y, self.hyper_analysis(y, quality)
 
     def synthesise(self, y: Tensor, quality: Tensor) -> Tensor:
         """Decoded latent in quantiser steps -> packed picture (B, 96, H/8, W/8)."""
-        return self.synthesis(self.gain.unscale(y, quality).contiguous(memory_format=torch.channels_last))
+        return self.synthesis(self.gain.unscale(y, quality).contiguous(memory_format=torch.channels_last), quality)

@@ -13,12 +13,16 @@ from torch import Tensor, nn
 
 from neuralcodec.codecs.intra import HyperEncoder
 from neuralcodec.codecs.prior import LatentPrior
+from neuralcodec.core.types import QUALITY_STEPS
+from neuralcodec.nn.dct import start_vectors_analysis, start_vectors_synthesis
 from neuralcodec.nn.layout import PACKED_CHANNELS
 from neuralcodec.nn.quality import QualityGain
-from neuralcodec.nn.slimmable import Block, SlimmableBlock, SlimmableConv2d, SlimmableSubpixel, SlimmableTrunk
+from neuralcodec.nn.slimmable import Block, SlimmableBlock, SlimmableConv2d, SlimmableSubpixel, SlimmableTrunk, Subpixel
 
 VECTOR_UNIT = 8.0
 """Networks count vectors in units of this many luma samples, so that their values are of order one."""
+VECTOR_GAIN = (1.8, 5.3)
+"""log2 of the vectors' quantiser steps in a unit at quality 0 and 100: about 2.3 and 0.2 samples."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,15 @@ class MotionConfig:
     """``channels`` of the trunk at 1/8, ``latent`` at 1/16, ``hyper`` at 1/64."""
 
     channels: int = 48
-    latent: int = 32
+    latent: int = 8
     hyper: int = 16
     encoder_blocks: int = 2
     decoder_blocks: int = 2
     refinement_blocks: int = 2
     levels: int = 3
+    full_rank: bool = True
+    """The latent starts as a Hadamard transform of 2x2 vectors, its encoder knows the quality, and it enters the decoder through a layer that no
+    width slims; False in models of before."""
 
 
 class MotionEncoder(nn.Module):
@@ -40,14 +47,19 @@ class MotionEncoder(nn.Module):
     def __init__(self, config: MotionConfig) -> None:
         super().__init__()
         c = config.channels
-        self.enter = nn.Conv2d(4, c, 3, padding=1)
+        self.enter = nn.Conv2d(5 if config.full_rank else 4, c, 3, padding=1)
         self.trunk = nn.Sequential(*(Block(c) for _ in range(config.encoder_blocks)))
         self.down = nn.Conv2d(4 * c, config.latent, 1)
         self.last = Block(config.latent)
+        if config.full_rank:
+            start_vectors_analysis(self.enter, self.down)
 
-    def forward(self, flow: Tensor, still: Tensor, moved: Tensor) -> Tensor:
+    def forward(self, flow: Tensor, still: Tensor, moved: Tensor, quality: Tensor) -> Tensor:
         """``still`` and ``moved`` (B, 1, H/8, W/8): mean absolute error of each cell without and with the flow, where a vector pays."""
         x = torch.cat([flow / VECTOR_UNIT, still * 4, moved * 4], 1)
+        if self.enter.in_channels == 5:
+            level = (quality.to(x.dtype) / QUALITY_STEPS).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])
+            x = torch.cat([x, level], 1)
         x = self.trunk(self.enter(x.contiguous(memory_format=torch.channels_last)))  # (B, channels, H/8, W/8)
         return self.last(self.down(F.pixel_unshuffle(x, 2)))
 
@@ -59,9 +71,11 @@ class MotionDecoder(nn.Module):
         super().__init__()
         c, levels = config.channels, config.levels
         self.coarse = SlimmableBlock(config.latent, levels=levels)
-        self.up = SlimmableSubpixel(config.latent, c, levels=levels)
+        self.up = Subpixel(config.latent, c) if config.full_rank else SlimmableSubpixel(config.latent, c, levels=levels)
         self.trunk = SlimmableTrunk(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
         self.head = nn.Conv2d(c, 2, 1)
+        if config.full_rank:
+            start_vectors_synthesis(self.up.conv, self.head)
 
     def forward(self, m: Tensor) -> tuple[Tensor, Tensor]:
         x = self.trunk(self.up(self.coarse(m)))
@@ -81,7 +95,7 @@ class MotionRefinement(nn.Module):
         self.trunk = SlimmableTrunk(*(SlimmableBlock(c, levels=levels) for _ in range(config.refinement_blocks)))
         self.head = nn.Conv2d(c, 2, 1)
         with torch.no_grad():
-            self.head.weight.mul_(0.1)
+            self.head.weight.mul_(0.0 if config.full_rank else 0.1)
             self.head.bias.zero_()
 
     def forward(self, vectors: Tensor, hidden: Tensor, reference: Tensor) -> Tensor:
@@ -98,13 +112,13 @@ class MotionModel(nn.Module):
         self.encoder = MotionEncoder(config)
         self.hyper_analysis = HyperEncoder(config.latent, config.hyper, 32)
         self.prior = LatentPrior(config.latent, config.hyper, hidden=32, fused=64, temporal=(config.latent,))
-        self.gain = QualityGain(config.latent, 1.0, 3.0)
+        self.gain = QualityGain(config.latent, *VECTOR_GAIN)
         self.decoder = MotionDecoder(config)
         self.refinement = MotionRefinement(config)
 
     def analyse(self, flow: Tensor, still: Tensor, moved: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Latent in quantiser steps (B, C, h, w) and real hyper latent (B, Cz, h/4, w/4)."""
-        m = self.gain.scale(self.encoder(flow, still, moved), quality)
+        m = self.gain.scale(self.encoder(flow, still, moved, quality), quality)
         return m, self.hyper_analysis(m, quality)
 
     def synthesise(self, m: Tensor, quality: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:

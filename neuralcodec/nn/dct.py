@@ -34,16 +34,30 @@ def packed_dct() -> tuple[Tensor, Tensor]:
     return matrix[order], table[order]
 
 
-def merge_cells(latent: int) -> Tensor:
-    """(latent, 384) orthonormal rows: 2x2 Hadamard over pixel_unshuffle(2) of the 96 coefficients, the ``latent`` lowest frequencies."""
+def chroma_of_latent(latent: int) -> Tensor:
+    """(latent,) bool: which rows of ``merge_cells`` belong to chroma."""
+    chroma = (packed_dct()[1][:, 2] != 1.0).repeat_interleave(4)
+    return chroma[_merge_order()[:latent]]
+
+
+def _merge_order() -> Tensor:
     _, table = packed_dct()
-    h = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64) / math.sqrt(2)
-    matrix = torch.kron(torch.eye(PACKED_CHANNELS, dtype=torch.float64), torch.kron(h, h))  # row 4 c + 2 a + b
     u, v, weight = (t.repeat_interleave(4) for t in table.T)
     a = torch.tensor([0.0, 0, 1, 1], dtype=torch.float64).repeat(PACKED_CHANNELS)
     b = torch.tensor([0.0, 1, 0, 1], dtype=torch.float64).repeat(PACKED_CHANNELS)
-    order = torch.argsort(((2 * u + a) ** 2 + (2 * v + b) ** 2 + 0.5) * weight, stable=True)
-    return matrix[order[:latent]]
+    return torch.argsort(((2 * u + a) ** 2 + (2 * v + b) ** 2 + 0.5) * weight, stable=True)
+
+
+def hadamard() -> Tensor:
+    """(4, 4) orthonormal transform of 2x2 neighbours in pixel_unshuffle's order, sum first."""
+    h = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64) / math.sqrt(2)
+    return torch.kron(h, h)
+
+
+def merge_cells(latent: int) -> Tensor:
+    """(latent, 384) orthonormal rows: 2x2 Hadamard over pixel_unshuffle(2) of the 96 coefficients, the ``latent`` lowest frequencies."""
+    matrix = torch.kron(torch.eye(PACKED_CHANNELS, dtype=torch.float64), hadamard())  # row 4 c + 2 a + b
+    return matrix[_merge_order()[:latent]]
 
 
 @torch.no_grad()
@@ -75,3 +89,27 @@ def start_synthesis(up: nn.Conv2d, head: nn.Conv2d) -> None:
     head.weight.zero_()
     head.bias.zero_()
     head.weight[:, :PACKED_CHANNELS, 0, 0] = matrix.T.float()
+
+
+@torch.no_grad()
+def start_vectors_analysis(enter: nn.Conv2d, down: nn.Conv2d) -> None:
+    """The same for vectors: ``enter`` (kernel 3) hands its first two inputs through, ``down`` (4 C -> 8 and more) is their Hadamard transform over 2x2 cells."""
+    enter.weight[:2].zero_()
+    enter.bias[:2].zero_()
+    for i in range(2):
+        enter.weight[i, i, 1, 1] = 1.0
+    down.weight.zero_()
+    down.bias.zero_()
+    down.weight[:8, :8, 0, 0] = torch.block_diag(hadamard(), hadamard()).float()
+
+
+@torch.no_grad()
+def start_vectors_synthesis(up: nn.Conv2d, head: nn.Conv2d) -> None:
+    """The transposed start: ``up`` (latent -> 4 C) and ``head`` (C -> 2). Other channels of ``up`` stay random: they are features."""
+    up.weight[:8].zero_()
+    up.bias.zero_()
+    up.weight[:8, :8, 0, 0] = torch.block_diag(hadamard(), hadamard()).T.float()
+    head.weight.zero_()
+    head.bias.zero_()
+    for i in range(2):
+        head.weight[i, i] = 1.0

@@ -36,11 +36,17 @@ def interpolate_integers(anchors: Tensor, quality: Tensor) -> Tensor:
 
 
 class QualityGain(nn.Module):
-    """Per-channel quantiser scale by quality: log2 gain (A, C), the encoder multiplies by it, the decoder divides."""
+    """Per-channel quantiser scale by quality: log2 gain (A, C), the encoder multiplies by it, the decoder divides.
 
-    def __init__(self, channels: int, low: float, high: float) -> None:
+    Also the change of units inside a transform: networks see their input counted in quantiser steps, and what they add is brought back, so
+    that what they do at one quality does no harm at another."""
+
+    def __init__(self, channels: int, low: float, high: float, offset: Tensor | None = None) -> None:
+        """The gain starts linear in the quality index, ``low`` at 0 and ``high`` at 100 %; ``offset`` (C,) is added."""
         super().__init__()
         start = torch.linspace(low, high, ANCHORS)[:, None].repeat(1, channels)
+        if offset is not None:
+            start = start + offset
         self.encode = nn.Parameter(start.clone())
         self.decode = nn.Parameter(-start)
 

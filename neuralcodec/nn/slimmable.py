@@ -80,6 +80,17 @@ class SlimmableSubpixel(SlimmableUnit):
         return leading(self.cin, width) * 4 * leading(self.cout, width)
 
 
+class Subpixel(nn.Module):
+    """Sub-pixel convolution without slimming: (B, cin, H, W) -> (B, cout, 2H, 2W)."""
+
+    def __init__(self, cin: int, cout: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(cin, 4 * cout, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
 class SlimmableBlock(SlimmableUnit):
     """Residual block with one width for all of its convolutions (paper 000, section 3.5)::
 

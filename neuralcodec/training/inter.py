@@ -18,7 +18,7 @@ from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.layout import pack, to_samples, unpack
 from neuralcodec.training.data import Sampler
-from neuralcodec.training.loss import psnr, quality_lambda, weighted_mse
+from neuralcodec.training.loss import psnr, quality_lambda, quality_weight, weighted_mse
 from neuralcodec.training.motion import PREDICTION_SHARE, code_motion, flow_loss
 from neuralcodec.training.widths import WidthPolicy
 
@@ -45,7 +45,7 @@ class InterStage:
     joint_from: float = 0.3
     skip_from: float = 0.5
     prior_first: float = 0.0
-    """Progress up to which the contextual transforms wait for their entropy model, see training.intra."""
+    """Progress up to which transforms wait for their entropy models, see training.intra."""
     flow_until: float = 0.5
     """Progress at which the flow regression's weight reaches zero."""
     lowest_temperature: float = 0.2
@@ -59,7 +59,8 @@ class InterStage:
         data = self.sampler.batch(self.size, batch, frames, flow=True)
         y, uv, flow = data.y.to(device).float(), data.uv.to(device).float(), data.flow.to(device)
         quality = torch.randint(0, QUALITY_STEPS + 1, (batch,), device=device)
-        lam = quality_lambda(quality)
+        lam, weight = quality_lambda(quality), quality_weight(quality)
+        waiting = progress < self.prior_first
         penalty, metrics = self.widths.draw(self.model, progress)
         skip = None
         if progress >= self.skip_from:
@@ -74,26 +75,26 @@ class InterStage:
             current = pack(y[t], uv[t])
             before = reference if joint else reference.detach()
             latent, motion = self.model.previous(before)
-            m = code_motion(self.model.motion, flow[t - 1], current, before, motion, quality, skip=skip)
+            m = code_motion(self.model.motion, flow[t - 1], current, before, motion, quality, skip=skip, prior_only=waiting)
             prediction, hidden, vectors = self.model.predict(m.value, quality, before)
             motion_rate = (m.bits + m.hyper_bits) / self.size**2
             error = weighted_mse(prediction, current)
-            loss = loss + motion_rate.mean()
+            loss = loss + (motion_rate * weight).mean()
             if not joint:
-                loss = loss + (lam * PREDICTION_SHARE * error).mean()
+                loss = loss + (lam * PREDICTION_SHARE * error * weight).mean()
                 prediction, hidden = prediction.detach(), hidden.detach()
             if flow_weight:
                 loss = loss + flow_weight * flow_loss(vectors, flow[t - 1]).mean()
             context = self.model.inter.context(prediction, hidden)
             latent_y, z = self.model.inter.analyse(current, prediction, context, quality)
-            if progress < self.prior_first:
+            if waiting:
                 latent_y = latent_y.detach()
                 z = self.model.inter.hyper_analysis(latent_y, quality)
             c = soft_latent(self.model.inter.prior, latent_y, z, [latent, m.fixed], quality, skip=skip)
             decoded = self.model.inter.synthesise(c.value, prediction, context, quality)
             rate = (c.bits + c.hyper_bits) / self.size**2
             distortion = weighted_mse(decoded, current)
-            loss = loss + (rate + lam * distortion).mean()
+            loss = loss + ((rate + lam * distortion) * weight).mean()
             reference = Reference(*_samples_ste(decoded), c.fixed, m.fixed)
             with torch.no_grad():
                 copy = weighted_mse(pack(before.y, before.uv), current)

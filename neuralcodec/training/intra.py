@@ -15,7 +15,7 @@ from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.layout import pack
 from neuralcodec.training.data import Sampler
-from neuralcodec.training.loss import packed_mse, psnr, quality_lambda
+from neuralcodec.training.loss import packed_mse, psnr, quality_lambda, quality_weight
 from neuralcodec.training.widths import randomise_widths
 
 
@@ -51,7 +51,8 @@ class IntraStage:
         rate = (latent.bits + latent.hyper_bits) / pixels
         errors = packed_mse(decoded, x)
         distortion = (6 * errors[0] + errors[1] + errors[2]) / 8
-        loss = (rate if progress < self.prior_first else rate + quality_lambda(quality) * distortion).mean()
+        cost = rate if progress < self.prior_first else rate + quality_lambda(quality) * distortion
+        loss = (cost * quality_weight(quality)).mean()
         return loss, {"bpp": float(rate.detach().mean()), "bpp_hyper": float(latent.hyper_bits.detach().mean()) / pixels,
                       "psnr_y": float(psnr(errors[0].detach()).mean()), "psnr_u": float(psnr(errors[1].detach()).mean()),
                       "skipped": float(latent.skipped)}

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 log = logging.getLogger(__name__)
 
 FACTORS = {"prior": 3.0, "hyper": 3.0, "gain": 12.0}
-NAMED_FACTORS = {"hyper_scale": 40.0, "hyper_gain": 20.0, "anchors": 10.0, "logits": 60.0}
+NAMED_FACTORS = {"hyper_scale": 40.0, "hyper_gain": 20.0, "anchors": 10.0, "logits": 60.0, "encode": 12.0, "decode": 12.0}
 """Learning rate of a group, or of parameters by their own name, beside the schedule's. Entropy models may learn faster than transforms, where
 noise on a weight is noise on every picture; gains and scales are few, logarithmic, and have octaves to go."""
 

@@ -19,6 +19,11 @@ def quality_lambda(quality: Tensor) -> Tensor:
     return torch.exp(math.log(LAMBDA_LOW) + span * quality.float() / QUALITY_STEPS)
 
 
+def quality_weight(quality: Tensor) -> Tensor:
+    """Weight of a sample's loss by its quality (B,): rate grows about as lambda ** 0.5, and what counts is the relative rate."""
+    return torch.sqrt(math.sqrt(LAMBDA_LOW * LAMBDA_HIGH) / quality_lambda(quality))
+
+
 def packed_mse(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Squared error of packed planes (B, 96, h, w) for samples in 0..1, per sample: Y, U, V, each (B,)."""
     e = (x - reference).square()

@@ -19,7 +19,7 @@ from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import pack
 from neuralcodec.training.data import Sampler
-from neuralcodec.training.loss import psnr, quality_lambda, weighted_mse
+from neuralcodec.training.loss import psnr, quality_lambda, quality_weight, weighted_mse
 from neuralcodec.training.widths import randomise_widths
 
 PREDICTION_SHARE = 0.2
@@ -27,12 +27,17 @@ PREDICTION_SHARE = 0.2
 
 
 def code_motion(model: MotionModel, flow: Tensor, current: Tensor, reference: Reference, previous: Fixed, quality: Tensor, *,
-                skip: float | None) -> SoftLatent:
-    """Training forward of the motion latent: flow (B, 2, H/8, W/8), packed current picture (B, 96, H/8, W/8)."""
+                skip: float | None, prior_only: bool = False) -> SoftLatent:
+    """Training forward of the motion latent: flow (B, 2, H/8, W/8), packed current picture (B, 96, H/8, W/8).
+
+    ``prior_only``: the encoder waits for its entropy model, see training.intra."""
     with torch.no_grad():
         still = cell_error(current, pack(reference.y, reference.uv))
         moved = cell_error(current, pack(*compensate(reference.y, reference.uv, flow)))
     m, z = model.analyse(flow, still, moved, quality)
+    if prior_only:
+        m = m.detach()
+        z = model.hyper_analysis(m, quality)
     return soft_latent(model.prior, m, z, [previous], quality, skip=skip)
 
 
@@ -72,7 +77,7 @@ class MotionStage:
             rate = (latent.bits + latent.hyper_bits) / self.size**2
             error = weighted_mse(prediction, current)
             lam = quality_lambda(quality) * PREDICTION_SHARE
-            loss = loss + (rate + lam * error + flow_weight * flow_loss(vectors, flow[t - 1])).mean()
+            loss = loss + ((rate + lam * error) * quality_weight(quality) + flow_weight * flow_loss(vectors, flow[t - 1])).mean()
             with torch.no_grad():
                 copy = weighted_mse(pack(reference.y, reference.uv), current)
                 taught = weighted_mse(pack(*compensate(reference.y, reference.uv, flow[t - 1])), current)

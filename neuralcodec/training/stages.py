@@ -154,7 +154,7 @@ def _growing(progress: float) -> int:
 
 
 def _inter(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
-    stage = InterStage(model, sampler, RandomWidths(), options.size or 128, frames=_growing, prior_first=0.03)
+    stage = InterStage(model, sampler, RandomWidths(), options.size or 128, frames=_growing, joint_from=0.1, prior_first=0.05, flow_until=0.0)
     if options.batch:
         stage.pixels = options.batch * 2 * stage.size**2
     return stage, _inter_groups(model), 5e-4, _nothing

@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,15 +130,21 @@ def test_inter_stage_learns_on_a_moving_texture(clips: Clips) -> None:
     for p in model.intra.parameters():
         p.requires_grad_(False)
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], 2e-3)
-    losses = []
+
+    @torch.no_grad()
+    def same_batches() -> float:
+        """The loss of four steps that are the same whenever this is called: a step's own loss varies with its quality."""
+        fixed = replace(stage, sampler=Sampler([clips], 1))
+        torch.manual_seed(1)
+        return float(np.mean([float(fixed.step(0.3)[0]) for _ in range(4)]))
+
+    before = same_batches()
     for _ in range(25):
         loss, metrics = stage.step(0.3)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        losses.append(float(loss.detach()))
-    assert np.isfinite(losses).all()
-    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    assert same_batches() < 0.9 * before
     assert {"bpp_motion", "bpp_contextual", "psnr", "psnr_prediction", "psnr_copy"} <= set(metrics)
     for name in ("motion.encoder", "motion.decoder", "inter.analysis", "inter.decoder", "inter.prior"):
         module = model.get_submodule(name)
