@@ -11,6 +11,7 @@ pictures at all, and its result is the same on every machine (DESIGN D1). The en
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -21,7 +22,15 @@ from torch import Tensor
 from neuralcodec.codecs.estimation import estimate_flow
 from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.motion import cell_error
-from neuralcodec.codecs.prior import LATENT_LIMIT, MEAN_FRAC, SYMBOL_LIMIT, LatentPrior, hyper_size, latent_size
+from neuralcodec.codecs.prior import (
+    LATENT_LIMIT,
+    MEAN_FRAC,
+    SYMBOL_LIMIT,
+    LatentPrior,
+    hyper_size,
+    latent_size,
+    part_positions,
+)
 from neuralcodec.core.errors import StreamError
 from neuralcodec.entropy import (
     FrameDecoder,
@@ -32,6 +41,7 @@ from neuralcodec.entropy import (
     code_latent,
     decode_latent,
     pack_mask_mode,
+    quantise,
     read_mask,
     unpack_mask_mode,
     write_mask,
@@ -48,6 +58,8 @@ A mode prediction that was trained with the transforms knows which residuals the
 choosing among all modes by squared residual codes them nevertheless."""
 SKIP_LAMBDA = 3.0
 """Bits that a squared residual unit is worth when exceptions from the derived mask are chosen: only gross mispredictions are coded."""
+ROUNDING_LAMBDA = 8.0
+"""Bits that a squared quantiser step is worth when a residual is rounded, see entropy.quantisation."""
 CONTEXTUAL, MOTION = "contextual", "motion"
 HYPER_UNCHECKED = 1024
 """So many hyper latents of a picture are read without asking whether the payload was long enough for them."""
@@ -80,7 +92,7 @@ class Planes:
 
 @dataclass
 class Coded:
-    """An encoded frame: ``modes`` one mask mode byte for each latent in coding order, ``payload``, and what a decoder makes of them."""
+    """An encoded frame: ``modes`` one mask mode byte for each part of each latent in coding order, ``payload``, and what a decoder makes of them."""
 
     modes: tuple[int, ...]
     payload: bytes
@@ -105,6 +117,7 @@ class FlagshipCoder:
         self.model = model
         self.mask_modes = MASK_MODES
         """What the encoder chooses a mask from; without any mode everything is coded."""
+        self.rounding_lambda = ROUNDING_LAMBDA
 
     # -- the exact path ------------------------------------------------------------------------------------------
 
@@ -115,24 +128,30 @@ class FlagshipCoder:
 
         Raises StreamError when the payload is malformed."""
         started = time.perf_counter()
-        networks = 0.0
+        whole = coding = 0.0
         decoder = FrameDecoder(payload)
-        if len(modes) != len(self.latents_by_kind[kind]):
-            raise StreamError(f"a frame of kind {kind} has {len(self.latents_by_kind[kind])} mask modes, not {len(modes)}")
+        expected = sum(self._prior(kind, name).parts for name in self.latents_by_kind[kind])
+        if len(modes) != expected:
+            raise StreamError(f"a frame of kind {kind} has {expected} mask modes, not {len(modes)}")
+        remaining = iter(modes)
         latents, masks = {}, {}
-        for name, mode in zip(self.latents_by_kind[kind], modes):
+        for name in self.latents_by_kind[kind]:
             prior = self._prior(kind, name)
             z = self._read_hyper(decoder, prior, quality, size, name)
+
+            def read(scale: np.ndarray, mean: np.ndarray, derived: np.ndarray, name: str = name) -> tuple[np.ndarray, np.ndarray]:
+                nonlocal coding
+                before = time.perf_counter()
+                mask = read_mask(decoder, *unpack_mask_mode(next(remaining)), scale, derived, label=f"{name} mask")
+                symbols = decode_latent(decoder, scale, mask, label=name)
+                coding += time.perf_counter() - before
+                return symbols, mask
+
             before = time.perf_counter()
-            stats = prior(z, self._temporal(kind, name, latents, previous, size), torch.tensor([quality]), latent_size(*size))
-            scale, mean = stats.scale_index()[0].numpy(), stats.mean.integers[0].numpy()
-            derived = stats.mode.integers[0].numpy() > 0
-            networks += time.perf_counter() - before
-            mask = read_mask(decoder, *unpack_mask_mode(mode), scale, derived, label=f"{name} mask")
-            symbols = decode_latent(decoder, scale, mask, label=name)
-            latents[name], masks[name] = _assemble(symbols, mean), mask
+            latents[name], masks[name] = code_parts(prior, z, self._temporal(kind, name, latents, previous, size), quality, size, read)
+            whole += time.perf_counter() - before
         decoder.finish()
-        return Parsed(latents, masks, dict(decoder.bits), time.perf_counter() - started - networks)
+        return Parsed(latents, masks, dict(decoder.bits), time.perf_counter() - started - whole + coding)
 
     def _read_hyper(self, decoder: FrameDecoder, prior: LatentPrior, quality: int, size: tuple[int, int], name: str) -> Fixed:
         tables = self._hyper_tables(prior, quality, size)
@@ -203,8 +222,8 @@ class FlagshipCoder:
         encoder, q = FrameEncoder(), torch.tensor([quality], device=self.device)
         with self._precision():
             y, z = self.model.intra.analyse(pack(source.y, source.uv), q)
-        parsed, mode = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None)
-        return self._coded("I", encoder, {CONTEXTUAL: parsed}, (mode,), quality)
+        parsed, modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None)
+        return self._coded("I", encoder, {CONTEXTUAL: parsed}, modes, quality)
 
     @torch.inference_mode()
     def encode_inter(self, source: Planes, quality: int, size: tuple[int, int], before: Planes, reference: Planes, previous: Parsed | None) -> Coded:
@@ -217,32 +236,38 @@ class FlagshipCoder:
         moved = cell_error(current, pack(*compensate(reference.y, reference.uv, flow)))
         with self._precision():
             m, mz = self.model.motion.analyse(flow, still, moved, q)
-        motion, motion_mode = self._write(encoder, "P", MOTION, m, mz, quality, size, {}, previous)
+        motion, motion_modes = self._write(encoder, "P", MOTION, m, mz, quality, size, {}, previous)
         with self._precision():
             prediction, context = self._predict(motion[0].values.to(self.device), q, reference)
             y, z = self.model.inter.analyse(current, prediction, context, q)
-        contextual, mode = self._write(encoder, "P", CONTEXTUAL, y, z, quality, size, {MOTION: motion[0]}, previous)
-        return self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (motion_mode, mode), quality,
+        contextual, modes = self._write(encoder, "P", CONTEXTUAL, y, z, quality, size, {MOTION: motion[0]}, previous)
+        return self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (*motion_modes, *modes), quality,
                            (prediction, context))
 
     def _write(self, encoder: FrameEncoder, kind: str, name: str, y: Tensor, z: Tensor, quality: int, size: tuple[int, int],
-               latents: dict[str, Fixed], previous: Parsed | None) -> tuple[tuple[Fixed, np.ndarray], int]:
+               latents: dict[str, Fixed], previous: Parsed | None) -> tuple[tuple[Fixed, np.ndarray], tuple[int, ...]]:
         prior = self._prior(kind, name)
         hyper = torch.floor(z[0].float().cpu() + 0.5).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
         encoder.put(hyper.to(torch.int32).numpy(), self._hyper_tables(prior, quality, size), label=f"{name} hyper")
-        stats = prior(Fixed.from_integers(hyper[None], 0, SYMBOL_LIMIT), self._temporal(kind, name, latents, previous, size),
-                      torch.tensor([quality]), latent_size(*size))
-        scale, mean = stats.scale_index()[0].numpy(), stats.mean.integers[0].numpy()
-        residual = torch.floor(y[0].float().cpu() - stats.mean.values[0] + 0.5)
-        symbols = residual.clamp(-LATENT_LIMIT // 32, LATENT_LIMIT // 32).to(torch.int32).numpy()
-        derived = stats.mode.integers[0].numpy() > 0
-        if self.mask_modes:
-            choice = choose_mask(symbols, scale, derived, lam=SKIP_LAMBDA, modes=self.mask_modes)
-        else:
-            choice = MaskChoice(MaskMode.THRESHOLD, 0, np.ones_like(derived))
-        write_mask(encoder, choice.mode, choice.parameter, choice.mask, scale, derived, label=f"{name} mask")
-        code_latent(encoder, symbols, scale, choice.mask, label=name)
-        return (_assemble(np.where(choice.mask, symbols, 0), mean), choice.mask), pack_mask_mode(choice.mode, choice.parameter)
+        target = y[0].float().cpu().flatten(1).numpy()
+        where = [part_positions(part, prior.parts, *latent_size(*size)).flatten().numpy() for part in range(prior.parts)]
+        modes: list[int] = []
+
+        def write(scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            wanted = target[:, where[len(modes)]].reshape(mean.shape)
+            residual = np.clip(wanted - mean * 2.0**-MEAN_FRAC, -LATENT_LIMIT // 32, LATENT_LIMIT // 32)
+            symbols = quantise(residual, scale, self.rounding_lambda)
+            if self.mask_modes:
+                choice = choose_mask(symbols, scale, derived, SKIP_LAMBDA, self.mask_modes, residual)
+            else:
+                choice = MaskChoice(MaskMode.THRESHOLD, 0, np.ones_like(derived))
+            write_mask(encoder, choice.mode, choice.parameter, choice.mask, scale, derived, label=f"{name} mask")
+            code_latent(encoder, symbols, scale, choice.mask, label=name)
+            modes.append(pack_mask_mode(choice.mode, choice.parameter))
+            return np.where(choice.mask, symbols, 0), choice.mask
+
+        z_fixed = Fixed.from_integers(hyper[None], 0, SYMBOL_LIMIT)
+        return code_parts(prior, z_fixed, self._temporal(kind, name, latents, previous, size), quality, size, write), tuple(modes)
 
     def _coded(self, kind: str, encoder: FrameEncoder, parts: dict[str, tuple[Fixed, np.ndarray]], modes: tuple[int, ...], quality: int,
                predicted: tuple[Tensor, Tensor] | None = None) -> Coded:
@@ -251,7 +276,30 @@ class FlagshipCoder:
         return Coded(modes, payload, parsed, self.reconstruct(kind, parsed, quality, None, predicted))
 
 
-def _assemble(symbols: np.ndarray, mean: np.ndarray) -> Fixed:
-    """Symbols and means (sixteenths) (C, h, w) -> decoded latent (1, C, h, w), clamped to the latent's range."""
-    n = np.clip(symbols.astype(np.int64) * (1 << MEAN_FRAC) + mean, -LATENT_LIMIT, LATENT_LIMIT)
-    return Fixed(torch.from_numpy(n.astype(np.float32))[None] * 2.0**-MEAN_FRAC, MEAN_FRAC, LATENT_LIMIT)
+def code_parts(prior: LatentPrior, z: Fixed, temporal: list[Fixed], quality: int, size: tuple[int, int],
+               code: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> tuple[Fixed, np.ndarray]:
+    """A latent part by part, for encoder and decoder alike. ``z`` hyper latent (1, Cz, ceil(h/4), ceil(w/4)), ``size`` (height, width) of the picture.
+
+    ``code(scale index, mean in sixteenths, derived mask)`` codes one part and returns its symbols (0 where skipped) and its mask; all are
+    (C, 1, n), the part's n positions in raster order, or (C, h, w) if it is the only one. Returns the decoded latent (1, C, h, w) and the mask (C, h, w)."""
+    h, w = latent_size(*size)
+    q = torch.tensor([quality])
+    features = prior.features(z, temporal, q, (h, w))
+    value = np.zeros((prior.channels, h * w), np.float32)
+    whole = np.zeros((prior.channels, h * w), bool)
+    for part in range(prior.parts):
+        where = part_positions(part, prior.parts, h, w).flatten().numpy()
+        stats = prior.statistics(features, q, _latent(value, h, w) if part else None)
+        shape = (prior.channels, 1, -1) if prior.parts > 1 else (prior.channels, h, w)
+        scale, mean, mode = (t[0].flatten(1).numpy()[:, where].reshape(shape)
+                             for t in (stats.scale_index(), stats.mean.integers, stats.mode.integers))
+        symbols, mask = code(scale, mean, mode > 0)
+        n = np.clip(symbols.astype(np.int64) * (1 << MEAN_FRAC) + mean, -LATENT_LIMIT, LATENT_LIMIT)
+        value[:, where] = n.reshape(prior.channels, -1) * 2.0**-MEAN_FRAC
+        whole[:, where] = mask.reshape(prior.channels, -1)
+    return _latent(value, h, w), whole.reshape(prior.channels, h, w)
+
+
+def _latent(value: np.ndarray, h: int, w: int) -> Fixed:
+    # A copy: the caller fills in the positions of the next part.
+    return Fixed(torch.from_numpy(value.reshape(1, -1, h, w).copy()), MEAN_FRAC, LATENT_LIMIT)

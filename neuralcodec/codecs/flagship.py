@@ -33,8 +33,8 @@ class FlagshipConfig:
     @staticmethod
     def from_dict(d: dict[str, dict[str, int]]) -> FlagshipConfig:
         """From ``to_dict``; what older models do not say is as it was then."""
-        return FlagshipConfig(IntraConfig(**{"step_units": False} | d["intra"]), MotionConfig(**{"full_rank": False} | d["motion"]),
-                              InterConfig(**{"step_units": False} | d["inter"]))
+        return FlagshipConfig(IntraConfig(**{"step_units": False, "parts": 1} | d["intra"]), MotionConfig(**{"full_rank": False} | d["motion"]),
+                              InterConfig(**{"step_units": False, "parts": 1} | d["inter"]))
 
 
 @dataclass

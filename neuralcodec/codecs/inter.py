@@ -37,8 +37,9 @@ class InterConfig:
     motion_channels: int = 48
     motion_latent: int = 8
     levels: int = 3
+    parts: int = 2
     step_units: bool = True
-    """As in the intra model."""
+    """Both as in the intra model."""
 
 
 class FeatureExtraction(nn.Module):
@@ -102,7 +103,7 @@ class InterModel(nn.Module):
                                           signs=(1.0, -1.0), step_units=config.step_units)
         self.hyper_analysis = HyperEncoder(config.latent, config.hyper)
         # What the paper's Table 1 calls the context encoder is the temporal part of this prior: exact and not slimmed (DESIGN D3).
-        self.prior = LatentPrior(config.latent, config.hyper, temporal=(config.latent, config.motion_latent))
+        self.prior = LatentPrior(config.latent, config.hyper, temporal=(config.latent, config.motion_latent), parts=config.parts)
         self.gain = latent_gain(config.latent)
         self.decoder = ContextualDecoder(config)
 

@@ -29,6 +29,8 @@ class IntraConfig:
     encoder_blocks: int = 4
     decoder_blocks: int = 6
     levels: int = 3
+    parts: int = 2
+    """Of the latent, see codecs.prior; 1 in models of before."""
     step_units: bool = True
     """Transforms work in units of the quantiser step, and the latent enters the decoder through a layer that no width slims; False in
     models of before."""
@@ -121,7 +123,7 @@ class IntraModel(nn.Module):
         self.analysis = AnalysisTransform(PACKED_CHANNELS, config.channels, config.latent, config.encoder_blocks,
                                           step_units=config.step_units)
         self.hyper_analysis = HyperEncoder(config.latent, config.hyper)
-        self.prior = LatentPrior(config.latent, config.hyper)
+        self.prior = LatentPrior(config.latent, config.hyper, parts=config.parts)
         self.gain = latent_gain(config.latent)
         self.synthesis = SynthesisTransform(config)
 

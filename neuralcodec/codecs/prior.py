@@ -11,6 +11,12 @@ earlier frames and of the motion, never a picture.
     [hyper | temporal] -1x1-> f -3x3 dw-> mean  (C), 1/16 grid
                                        -> scale (C), index 0..63
     [mean | scale] -1x1-> min(C, 96) -3x3 dw-> -1x1-> mode logit (C): coded where > 0
+
+With two parts (a checkerboard, as in He et al., "Checkerboard context model", CVPR 2021) the above speaks of positions whose row + column is even.
+The others are coded after those, from what they are by then::
+
+    decoded latent of the even positions, zero elsewhere (C, H/16) -1x1-> s -3x3 dw-> spatial features
+    [hyper | temporal | spatial] -1x1-> f -3x3 dw-> mean, scale, mode logit as above
 """
 
 from __future__ import annotations
@@ -87,12 +93,19 @@ class ModePrediction(ExactModule):
         return self.leave(self.spatial(self.enter(concatenate([mean, scale]))))
 
 
-class LatentPrior(ExactModule):
-    """See the module's diagram. ``temporal`` lists the channel counts of the latents that the temporal prior reads."""
+def part_positions(part: int, parts: int, height: int, width: int) -> Tensor:
+    """bool (height, width): the positions of one part of a latent."""
+    if parts == 1:
+        return torch.ones(height, width, dtype=torch.bool)
+    return (torch.arange(height)[:, None] + torch.arange(width)) % 2 == part
 
-    def __init__(self, channels: int, hyper: int, hidden: int = 64, fused: int = 128, temporal: tuple[int, ...] = ()) -> None:
+
+class LatentPrior(ExactModule):
+    """See the module's diagram. ``temporal`` lists the channel counts of the latents that the temporal prior reads; ``parts`` is 1 or 2."""
+
+    def __init__(self, channels: int, hyper: int, hidden: int = 64, fused: int = 128, temporal: tuple[int, ...] = (), parts: int = 1) -> None:
         super().__init__()
-        self.channels, self.hyper = channels, hyper
+        self.channels, self.hyper, self.parts = channels, hyper, parts
         self.up1 = _hidden(hyper, 4 * hidden, frac_in=0, limit_in=SYMBOL_LIMIT)
         self.up1_quality = QualityBias(4 * hidden)
         self.mix1 = _hidden(hidden, hidden, 3)
@@ -106,6 +119,14 @@ class LatentPrior(ExactModule):
         self.scale_head = _hidden(fused, channels, frac_out=SCALE_FRAC, limit_out=SCALE_LIMIT, relu=False)
         self.scale_quality = QualityBias(channels)
         self.mode = ModePrediction(channels)
+        if parts == 2:
+            self.spatial_in = _hidden(channels, fused, frac_in=CONTEXT_FRAC, limit_in=CONTEXT_LIMIT)
+            self.spatial_mix = _hidden(fused, fused, 3)
+            self.fuse2 = _hidden(self.fuse.cin + fused, fused)
+            self.fuse2_mix = _hidden(fused, fused, 3)
+            self.mean_head2 = _hidden(fused, channels, frac_out=MEAN_FRAC, limit_out=MEAN_LIMIT, relu=False)
+            self.scale_head2 = _hidden(fused, channels, frac_out=SCALE_FRAC, limit_out=SCALE_LIMIT, relu=False)
+            self.scale_quality2 = QualityBias(channels)
         # Index / 4 of each hyper channel's table, by quality anchor.
         self.hyper_scale = nn.Parameter(torch.full((ANCHORS, hyper), 6.0))
         with torch.no_grad():
@@ -113,18 +134,46 @@ class LatentPrior(ExactModule):
             for conv in (self.mix1, self.mix2, self.fuse_mix, self.temporal_mix):
                 if conv is not None:  # depthwise layers start as the identity, so that a deep ReLU stack passes signals
                     conv.weight.mul_(0.3)[:, 0, 1, 1].add_(1.0)
+        if parts == 2:
+            self.copy_first_part()
+
+    @torch.no_grad()
+    def copy_first_part(self) -> None:
+        """Let the second part begin as the first, blind to the spatial features, which are the decoded neighbours' mean."""
+        self.spatial_mix.weight.copy_(torch.tensor([[0.0, 0.25, 0.0], [0.25, 0.0, 0.25], [0.0, 0.25, 0.0]]).expand_as(self.spatial_mix.weight))
+        self.fuse2.weight.zero_()[:, : self.fuse.cin].copy_(self.fuse.weight)
+        self.fuse2.bias.copy_(self.fuse.bias)
+        for ours, theirs in ((self.fuse2_mix, self.fuse_mix), (self.mean_head2, self.mean_head), (self.scale_head2, self.scale_head)):
+            ours.weight.copy_(theirs.weight)
+            ours.bias.copy_(theirs.bias)
+        self.scale_quality2.anchors.copy_(self.scale_quality.anchors)
 
     def forward(self, z: Fixed, temporal: list[Fixed], quality: Tensor, size: tuple[int, int]) -> LatentStatistics:
-        """z (B, Cz, ceil(h/4), ceil(w/4)) symbols, temporal latents (B, Ct, h, w), quality (B,) indexes 0..200 -> statistics on (h, w)."""
+        """What the first part is coded with, see ``features`` and ``statistics``."""
+        return self.statistics(self.features(z, temporal, quality, size), quality)
+
+    def features(self, z: Fixed, temporal: list[Fixed], quality: Tensor, size: tuple[int, int]) -> Fixed:
+        """z (B, Cz, ceil(h/4), ceil(w/4)) symbols, temporal latents (B, Ct, h, w), quality (B,) indexes 0..200 -> features on (h, w)."""
         x = self.up1(z, self.up1_quality(self.up1, quality)).depth_to_space()  # (B, hidden, H/32, W/32)
         x = self.up2(self.mix1(x)).depth_to_space()  # (B, hidden, H/16, W/16), up to three positions too many
         x = self.mix2(x.crop(*size))  # (B, hidden, h, w)
         if self.temporal_in is not None:
             context = concatenate([t.requantise(CONTEXT_FRAC, CONTEXT_LIMIT) for t in temporal])
             x = concatenate([x, self.temporal_mix(self.temporal_in(context))])  # (B, 2 hidden, h, w)
-        x = self.fuse_mix(self.fuse(x))  # (B, fused, h, w)
-        mean = self.mean_head(x)
-        raw = self.scale_head(x, self.scale_quality(self.scale_head, quality))
+        return x
+
+    def statistics(self, features: Fixed, quality: Tensor, known: Fixed | None = None) -> LatentStatistics:
+        """Statistics on all positions (h, w), to be used on those of one part: the first one, or, given the decoded latent of the first
+        (``known`` (B, C, h, w), zero at the second's positions), the second one."""
+        if known is None:
+            x = self.fuse_mix(self.fuse(features))  # (B, fused, h, w)
+            mean = self.mean_head(x)
+            raw = self.scale_head(x, self.scale_quality(self.scale_head, quality))
+        else:
+            spatial = self.spatial_mix(self.spatial_in(known.requantise(CONTEXT_FRAC, CONTEXT_LIMIT)))
+            x = self.fuse2_mix(self.fuse2(concatenate([features, spatial])))
+            mean = self.mean_head2(x)
+            raw = self.scale_head2(x, self.scale_quality2(self.scale_head2, quality))
         index = quantise_ste(raw.values, SCALE_FRAC, 0, LAST_SCALE, revive=True)
         scale = Fixed(index, SCALE_FRAC, LAST_SCALE, signed=False)
         mode = self.mode(_detached(mean).requantise(CONTEXT_FRAC, CONTEXT_LIMIT), _detached(scale))
@@ -152,7 +201,7 @@ def _detached(x: Fixed) -> Fixed:
 def exact_parts(module: nn.Module) -> tuple[dict[str, ExactConv2d], dict[str, tuple[QualityBias, ExactConv2d]]]:
     """All exact convolutions and all quality biases (with the convolution that each belongs to), by qualified name."""
     convs = {n: m for n, m in module.named_modules() if isinstance(m, ExactConv2d)}
-    owner = {"up1_quality": "up1", "scale_quality": "scale_head"}
+    owner = {"up1_quality": "up1", "scale_quality": "scale_head", "scale_quality2": "scale_head2"}
     biases = {}
     for name, m in module.named_modules():
         if isinstance(m, QualityBias):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuralcodec.codecs.prior import LATENT_LIMIT, MEAN_FRAC, SYMBOL_LIMIT, LatentPrior
+from neuralcodec.codecs.prior import LATENT_LIMIT, MEAN_FRAC, SYMBOL_LIMIT, LatentPrior, part_positions
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.likelihood import add_noise, gaussian_bits, round_ste, scale_of_index
 
@@ -38,19 +38,35 @@ def soft_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed],
     z_round = round_ste(z).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
     z_scale = scale_of_index(prior.hyper_scale_real(quality))
     hyper_bits = gaussian_bits(add_noise(z) if noise else z_round, z_scale)
-    stats = prior(Fixed(z_round, 0, SYMBOL_LIMIT), temporal, quality, y.shape[-2:])
-    residual = y - stats.mean.values
-    rounded = round_ste(residual)
-    bits = gaussian_bits(add_noise(residual) if noise else rounded, scale_of_index(stats.scale))
+    features = prior.features(Fixed(z_round, 0, SYMBOL_LIMIT), temporal, quality, y.shape[-2:])
+    first = prior.statistics(features, quality)
+    mean, scale = first.mean.values, first.scale
+    coded = None if skip is None else _modes(first.mode.values, skip)
+    if prior.parts == 2:
+        even = part_positions(0, 2, *y.shape[-2:]).to(y.device)
+        known = _decoded(y, mean, coded).detach() * even
+        second = prior.statistics(features, quality, _fixed(known))
+        mean = torch.where(even, mean, second.mean.values)
+        scale = torch.where(even, scale, second.scale)
+        coded = None if coded is None else torch.where(even, coded, _modes(second.mode.values, skip))
+    residual = y - mean
+    bits = gaussian_bits(add_noise(residual) if noise else round_ste(residual), scale_of_index(scale))
     skipped = torch.zeros((), device=y.device)
-    if skip is not None:
-        coded = _modes(stats.mode.values, skip)
+    if coded is not None:
         skipped = 1 - coded.detach().mean()
-        bits, rounded = bits * coded, rounded * coded
-    value = stats.mean.values + rounded
+        bits = bits * coded
+    value = _decoded(y, mean, coded)
+    return SoftLatent(value, _fixed(value.detach()), bits.flatten(1).sum(1), hyper_bits.flatten(1).sum(1), skipped)
+
+
+def _decoded(y: Tensor, mean: Tensor, coded: Tensor | None) -> Tensor:
+    rounded = round_ste(y - mean)
+    return mean + (rounded if coded is None else rounded * coded)
+
+
+def _fixed(value: Tensor) -> Fixed:
     limit = LATENT_LIMIT / 2**MEAN_FRAC
-    fixed = Fixed(value.detach().clamp(-limit, limit), MEAN_FRAC, LATENT_LIMIT)
-    return SoftLatent(value, fixed, bits.flatten(1).sum(1), hyper_bits.flatten(1).sum(1), skipped)
+    return Fixed(value.clamp(-limit, limit), MEAN_FRAC, LATENT_LIMIT)
 
 
 def _modes(logits: Tensor, temperature: float) -> Tensor:

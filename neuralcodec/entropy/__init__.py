@@ -9,6 +9,7 @@ from neuralcodec.entropy.coder import FrameDecoder, FrameEncoder
 from neuralcodec.entropy.latents import code_latent, decode_latent
 from neuralcodec.entropy.mask_choice import MaskChoice, choose_mask
 from neuralcodec.entropy.masks import MaskMode, pack_mask_mode, read_mask, unpack_mask_mode, write_mask
+from neuralcodec.entropy.quantisation import quantise
 from neuralcodec.entropy.tables import MAX_SYMBOL, RADIUS, SCALES, TABLE_COUNT, TABLES_SHA256, cost_bits
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "cost_bits",
     "decode_latent",
     "pack_mask_mode",
+    "quantise",
     "read_mask",
     "unpack_mask_mode",
     "write_mask",

@@ -1,7 +1,7 @@
 """The encoder's choice of a mask. Not part of the specification: any mask that ``write_mask`` accepts is valid.
 
-The rule. Coding element i costs its bits by the integer tables; skipping it costs ``lam`` * r_i^2, r_i being the
-residual that is dropped. So coding it gains g_i = lam * r_i^2 - bits_i, and a mask's merit is the sum of g_i over its
+The rule. Coding element i costs its bits by the integer tables; skipping it costs ``lam`` * d_i, d_i being the
+squared error that is added (the squared residual, where its real value is not given). So coding it gains g_i = lam * d_i - bits_i, and a mask's merit is the sum of g_i over its
 coded elements, less the bits of the mask itself. Each mode makes its best mask; the highest merit wins, ties go to the
 lowest mode. Costs lie on a grid of 2^-20; with ``lam`` on that grid too, sums do not depend on the order of additions.
 """
@@ -40,11 +40,13 @@ def choose_mask(
     derived: np.ndarray | None = None,
     lam: float = DEFAULT_LAMBDA,
     modes: tuple[MaskMode, ...] = tuple(MaskMode),
+    real: np.ndarray | None = None,
 ) -> MaskChoice:
     """The mask with the best merit among ``modes`` (modes 0 and 1 only where ``derived`` is given).
 
     ``residual``: integers, ``scale_index``: integers 0..63, ``derived``: bool or None, all (C, H, W). ``lam``: bits for
     a squared residual unit; infinity drops no residual unless the mode leaves no choice (DERIVED does as it is told).
+    ``real``: what the residual was before it was rounded, (C, H, W).
     Raises UsageError when no mode is possible.
     """
     usable = [m for m in modes if derived is not None or m in (MaskMode.SENT, MaskMode.THRESHOLD)]
@@ -53,7 +55,9 @@ def choose_mask(
     lam = min(float(lam), _LARGEST_LAMBDA)
     gain = -cost_bits(residual, scale_index)
     nonzero = np.flatnonzero(residual)
-    gain.reshape(-1)[nonzero] += lam * residual.reshape(-1)[nonzero].astype(np.float64) ** 2
+    symbols = residual.reshape(-1)[nonzero].astype(np.float64)
+    error = symbols if real is None else np.round((2 * real.reshape(-1)[nonzero].astype(np.float64) - symbols) * 2.0**16) * 2.0**-16
+    gain.reshape(-1)[nonzero] += lam * error * symbols
 
     candidates = []
     if MaskMode.DERIVED in usable:

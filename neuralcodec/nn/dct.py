@@ -93,7 +93,12 @@ def start_synthesis(up: nn.Conv2d, head: nn.Conv2d) -> None:
 
 @torch.no_grad()
 def start_vectors_analysis(enter: nn.Conv2d, down: nn.Conv2d) -> None:
-    """The same for vectors: ``enter`` (kernel 3) hands its first two inputs through, ``down`` (4 C -> 8 and more) is their Hadamard transform over 2x2 cells."""
+    """The same for vectors: ``enter`` (kernel 3) hands its first two inputs through, ``down`` (4 C -> 8 and more) is their Hadamard transform over
+    2x2 cells.
+
+    Does nothing when there are fewer than 8 latents."""
+    if down.out_channels < 8:
+        return
     enter.weight[:2].zero_()
     enter.bias[:2].zero_()
     for i in range(2):
@@ -106,6 +111,8 @@ def start_vectors_analysis(enter: nn.Conv2d, down: nn.Conv2d) -> None:
 @torch.no_grad()
 def start_vectors_synthesis(up: nn.Conv2d, head: nn.Conv2d) -> None:
     """The transposed start: ``up`` (latent -> 4 C) and ``head`` (C -> 2). Other channels of ``up`` stay random: they are features."""
+    if up.in_channels < 8:
+        return
     up.weight[:8].zero_()
     up.bias.zero_()
     up.weight[:8, :8, 0, 0] = torch.block_diag(hadamard(), hadamard()).T.float()

@@ -19,6 +19,7 @@ from torch import nn
 
 from neuralcodec.codecs.files import load_tensors
 from neuralcodec.codecs.flagship import Flagship
+from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.core.errors import InputError, UsageError
 from neuralcodec.training.data import Sampler, decode_pack
 from neuralcodec.training.flow import load_flow
@@ -109,6 +110,9 @@ def load_initial(model: Flagship, source: str | Path) -> None:
     # A selection that was never trained (all zero) says nothing and must not wipe out one that was.
     fitting = {n: t for n, t in taken.items() if t.shape == own[n].shape and not (n.endswith("selection.logits") and not t.any())}
     model.load_state_dict(fitting, strict=False)
+    for name, prior in model.named_modules():
+        if isinstance(prior, LatentPrior) and prior.parts == 2 and f"{name}.fuse.weight" in fitting and f"{name}.fuse2.weight" not in fitting:
+            prior.copy_first_part()  # a model of before, whose latents have one part
     log.info("%s: %d of %d tensors taken", source, len(fitting), len(own))
 
 
