@@ -31,6 +31,7 @@ class Format(NamedTuple):
 HIDDEN = Format(6, 1023, 6, 1023, True)
 FROM_SYMBOLS = Format(0, 127, 6, 1023, True)
 FROM_CONTEXT = Format(2, 127, 6, 1023, True)
+FROM_WIDE_CONTEXT = Format(2, 1023, 6, 1023, True)
 TO_SIXTEENTHS = Format(6, 1023, 4, 2047, False)
 TO_SCALE = Format(6, 1023, 2, 127, False)
 
@@ -102,9 +103,9 @@ def at(table: np.ndarray, quality: int) -> np.ndarray:
     return (table[anchor] * (25 - rest) + table[anchor + 1] * rest + 12) // 25
 
 
-def requantise(n: np.ndarray) -> np.ndarray:
-    """Section 1: sixteenths to the context format."""
-    return np.clip((n + 2) >> 2, -127, 127)
+def requantise(n: np.ndarray, context: Format = FROM_CONTEXT) -> np.ndarray:
+    """Section 1: sixteenths to the context format, or the wide one."""
+    return np.clip((n + 2) >> 2, -context.limit_in, context.limit_in)
 
 
 def depth_to_space(x: np.ndarray) -> np.ndarray:
@@ -129,6 +130,9 @@ class LatentPrior:
         self.tensors = tensors
         self.name = name
         self.reads_latents = f"{name}.temporal_in.weight" in tensors
+        self.parts = 1 + sum(f"{name}.later.{i}.fuse.weight" in tensors for i in range(2))
+        self.mask_bytes = 2 if self.parts == 2 else 1
+        self.context = FROM_WIDE_CONTEXT if self.parts == 3 else FROM_CONTEXT
 
     def tensor(self, name: str) -> np.ndarray:
         """A tensor of this prior, int64."""
@@ -138,10 +142,10 @@ class LatentPrior:
         """Scale index of each channel of the hyper latent, int64 (Cz,)."""
         return np.clip((at(self.tensor("hyper_scale"), quality) + 8) >> 4, 0, 63)
 
-    def statistics(
+    def features(
         self, z: np.ndarray, latents: list[np.ndarray], quality: int, rows: int, columns: int
-    ) -> Statistics:
-        """Hyper latent (Cz, hz, wz), latents read (C_i, h, w) in sixteenths, quality index, h and w -> statistics."""
+    ) -> np.ndarray:
+        """Hyper latent (Cz, hz, wz), latents read (C_i, h, w) in sixteenths, quality index, h and w -> features."""
         if np.abs(z).max(initial=0) > LARGEST_SYMBOL:
             raise StreamError("a hyper latent is out of range")
         x = z.astype(np.int64)
@@ -150,12 +154,26 @@ class LatentPrior:
         x = depth_to_space(self._layer("up2", x, HIDDEN, quality))
         x = self._layer("mix2", x[:, :rows, :columns], HIDDEN, quality)
         if self.reads_latents:
-            t = np.concatenate([requantise(n.astype(np.int64)) for n in latents])
-            t = self._layer("temporal_in", t, FROM_CONTEXT, quality)
+            t = np.concatenate([requantise(n.astype(np.int64), self.context) for n in latents])
+            t = self._layer("temporal_in", t, self.context, quality)
             x = np.concatenate([x, self._layer("temporal_mix", t, HIDDEN, quality)])
-        x = self._layer("fuse_mix", self._layer("fuse", x, HIDDEN, quality), HIDDEN, quality)
-        mean = self._layer("mean_head", x, TO_SIXTEENTHS, quality)
-        index = np.clip(self._layer("scale_head", x, TO_SCALE, quality, extra="scale_quality"), 0, 63)
+        return x
+
+    def statistics(
+        self, features: np.ndarray, quality: int, part: int = 0, known: np.ndarray | None = None
+    ) -> Statistics:
+        """Statistics on all positions (h, w), for those of a part. ``known`` (C, h, w): for the second and third, the
+        decoded latent of the parts before in sixteenths, 0 elsewhere."""
+        x, path = features, ""
+        if known is not None:
+            path = f"later.{part - 1}."
+            s = self._layer(f"{path}spatial_in", requantise(known, self.context), self.context, quality)
+            x = np.concatenate([x, self._layer(f"{path}spatial_mix", s, HIDDEN, quality)])
+        x = self._layer(f"{path}fuse", x, HIDDEN, quality)
+        x = self._layer(f"{path}fuse_mix", x, HIDDEN, quality)
+        mean = self._layer(f"{path}mean_head", x, TO_SIXTEENTHS, quality)
+        index = self._layer(f"{path}scale_head", x, TO_SCALE, quality, extra=f"{path}scale_quality")
+        index = np.clip(index, 0, 63)
         m = self._layer("mode.enter", np.concatenate([requantise(mean), index]), FROM_CONTEXT, quality)
         m = self._layer("mode.spatial", m, HIDDEN, quality)
         return Statistics(mean, index, self._layer("mode.leave", m, TO_SIXTEENTHS, quality))
@@ -171,6 +189,16 @@ class LatentPrior:
         if extra:
             bias = bias + at(table, quality)
         return rescale(convolution(x, weight, bias), exponent, layer)
+
+
+def positions(part: int, parts: int, rows: int, columns: int) -> np.ndarray:
+    """Section 4, parts: bool (h, w), True at the positions of a part."""
+    if parts == 1:
+        return np.ones((rows, columns), dtype=bool)
+    odd_row, odd_column = np.arange(rows)[:, None] % 2, np.arange(columns)[None, :] % 2
+    if parts == 2:
+        return (odd_row + odd_column) % 2 == part
+    return (odd_row != odd_column) if part == 2 else (odd_row == part) & (odd_column == part)
 
 
 class Latent(NamedTuple):
@@ -199,10 +227,11 @@ def read_frame(
     steps = [("motion", "motion.prior"), ("contextual", "inter.prior")]
     if kind == "I":
         steps = [("contextual", "intra.prior")]
-    if len(mask_bytes) != len(steps):
+    if len(mask_bytes) != sum(LatentPrior(tensors, prior_name).mask_bytes for _, prior_name in steps):
         raise StreamError(f"{len(mask_bytes)} mask bytes in a packet of kind {kind}")
     found: dict[str, Latent] = {}
-    for (name, prior_name), mask_byte in zip(steps, mask_bytes, strict=True):
+    remaining = list(mask_bytes)
+    for name, prior_name in steps:
         prior = LatentPrior(tensors, prior_name)
         reads = []
         if kind == "P":
@@ -219,9 +248,23 @@ def read_frame(
             lowest = np.array([1 - len(table) // 2 for table in TABLES])[tables]
             if np.count_nonzero(z == lowest) > z.size // 2:
                 raise StreamError("the payload ends within the hyper latents")
-        stats = prior.statistics(z, reads, quality, rows, columns)
-        mask = read_mask(rans, mask_byte // 64, mask_byte % 64, stats.scale_index, stats.derived_mask())
-        symbols = read_latent(rans, stats.scale_index, mask)
-        found[name] = Latent(decoded_latent(symbols, stats.mean), mask)
+        own, remaining = remaining[: prior.mask_bytes], remaining[prior.mask_bytes :]
+        features = prior.features(z, reads, quality, rows, columns)
+        channels = prior.tensor("mean_head.weight").shape[0]
+        value = np.zeros((channels, rows, columns), dtype=np.int64)
+        coded = np.zeros((channels, rows, columns), dtype=bool)
+        for part in range(prior.parts):
+            stats = prior.statistics(features, quality, part, value if part else None)
+            where = positions(part, prior.parts, rows, columns)
+            shape = (channels, 1, -1) if prior.parts > 1 else (channels, rows, columns)
+            mean, index, derived = (
+                a[:, where].reshape(shape) for a in (stats.mean, stats.scale_index, stats.derived_mask())
+            )
+            mask_byte = own[min(part, len(own) - 1)]
+            mask = read_mask(rans, mask_byte // 64, mask_byte % 64, index, derived)
+            symbols = read_latent(rans, index, mask)
+            value[:, where] = decoded_latent(symbols, mean).reshape(channels, -1)
+            coded[:, where] = mask.reshape(channels, -1)
+        found[name] = Latent(value, coded)
     rans.check_end()
     return found

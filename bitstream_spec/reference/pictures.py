@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 
@@ -111,8 +112,14 @@ class PictureSide:
             ("inter.refinement", ["enter"], self.config["inter"]["refinement_blocks"]),
             ("inter.decoder", ["up", "fuse"], self.config["inter"]["decoder_blocks"]),
         ):
-            names += [f"{part}.{unit}" for unit in units] + [f"{part}.trunk.{i}" for i in range(blocks)]
+            names += [f"{part}.{unit}" for unit in units if unit != "up" or not self._whole_up(part)]
+            names += [f"{part}.trunk.{i}" for i in range(blocks)]
         return names
+
+    def _whole_up(self, part: str) -> bool:
+        """Section 9: whether ``part.up`` is always whole. A key that is not there is false."""
+        name = part.partition(".")[0]
+        return self.config[name].get("full_rank" if name == "motion" else "step_units", False)
 
     def _conv(self, name: str, x: np.ndarray, outputs: int | None = None) -> np.ndarray:
         weight = self.tensors[f"{name}.weight"].astype(np.float64)[:outputs, : len(x)]  # depthwise: its one input stays
@@ -129,6 +136,11 @@ class PictureSide:
         zeros = np.zeros((max(outputs - max(n, len(x)), 0), *t.shape[1:]))
         return np.concatenate([t, x[n:outputs], zeros])
 
+    def _up(self, part: str, x: np.ndarray) -> np.ndarray:
+        if self._whole_up(part):
+            return depth_to_space(self._conv(f"{part}.up.conv", x))
+        return self._pointwise(f"{part}.up", x, True)
+
     def _block(self, unit: str, x: np.ndarray) -> np.ndarray:
         n = lead(len(x), self.widths[unit])
         h = x[:n]
@@ -142,31 +154,48 @@ class PictureSide:
                 x = self._block(unit, x)
         return x
 
-    def _gain(self, part: str, latent: Latent, quality: int) -> np.ndarray:
-        table = self.tensors[f"{part}.gain.decode"].astype(np.float64)
+    def _scale(self, table: str, x: np.ndarray, quality: int) -> np.ndarray:
+        """Section 4: x (C, R, S) by the factors of a gain table (9, C)."""
+        rows = self.tensors[table].astype(np.float64)
         a = min(quality // 25, 7)
         r = quality - 25 * a
-        g = table[a] * (1 - r / 25) + table[a + 1] * (r / 25)
-        return latent.value / 16 * (2**g)[:, None, None]
+        g = rows[a] * (1 - r / 25) + rows[a + 1] * (r / 25)
+        return x * (2**g)[:, None, None]
+
+    def _gain(self, part: str, latent: Latent, quality: int) -> np.ndarray:
+        return self._scale(f"{part}.gain.decode", latent.value / 16, quality)
+
+    def _corrected(
+        self, part: str, x: np.ndarray, quality: int, networks: Callable[[np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """Section 4, steps: ``networks`` working in units of the quantiser step, if the model has these."""
+        if not self.config[part.partition(".")[0]].get("step_units", False):
+            return networks(x)
+        v = self._scale(f"{part}.units.encode", x, quality)
+        return x + self._scale(f"{part}.units.decode", networks(v) - v, quality)
 
     def picture(self, kind: str, latents: dict[str, Latent], quality: int, reference: Planes | None) -> Planes:
         """Section 1: the padded planes of a frame, samples 0..255."""
         if kind == "I":
-            x = self._pointwise("intra.synthesis.up", self._gain("intra", latents["contextual"], quality), True)
-            return unpack(self._conv("intra.synthesis.head", self._trunk("intra.synthesis", x)))
+            x = self._up("intra.synthesis", self._gain("intra", latents["contextual"], quality))
+            x = self._corrected("intra.synthesis", x, quality, lambda v: self._trunk("intra.synthesis", v))
+            return unpack(self._conv("intra.synthesis.head", x))
         vectors, features = self.vectors(latents["motion"], quality, reference)
         prediction = pack(compensate(reference, vectors))
         e = self._trunk("inter.extraction", self._pointwise("inter.extraction.enter", prediction))
         c = self._pointwise("inter.refinement.enter", np.concatenate([e, features]))
         c = self._trunk("inter.refinement", c)
-        x = self._pointwise("inter.decoder.up", self._gain("inter", latents["contextual"], quality), True)
-        x = self._trunk("inter.decoder", self._pointwise("inter.decoder.fuse", np.concatenate([x, c])))
+        if self.config["inter"].get("step_units", False):
+            c = self._scale("inter.decoder.context_units.encode", c, quality)
+        x = self._up("inter.decoder", self._gain("inter", latents["contextual"], quality))
+        x = self._corrected("inter.decoder", x, quality, lambda v: self._trunk(
+            "inter.decoder", self._pointwise("inter.decoder.fuse", np.concatenate([v, c]))))
         return unpack(prediction + self._conv("inter.decoder.head", x))
 
     def vectors(self, motion: Latent, quality: int, reference: Planes) -> tuple[np.ndarray, np.ndarray]:
         """Section 6: vectors (2, h, w) in luma samples and motion features (C, h, w)."""
         x = self._block("motion.decoder.coarse", self._gain("motion", motion, quality))
-        f = self._trunk("motion.decoder", self._pointwise("motion.decoder.up", x, True))
+        f = self._trunk("motion.decoder", self._up("motion.decoder", x))
         v = 8 * self._conv("motion.decoder.head", f)
         x = self._pointwise("motion.refinement.enter", np.concatenate([f, pack(reference)]))
         return v + 8 * self._conv("motion.refinement.head", self._trunk("motion.refinement", x)), f

@@ -51,16 +51,12 @@ from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import pack, to_samples, unpack
 
-MASK_MODES = (MaskMode.DERIVED, MaskMode.DERIVED_WITH_EXCEPTIONS)
-"""What the flagship's encoder chooses from; sent flags and thresholds are for hosts without a mode prediction network.
-
-A mode prediction that was trained with the transforms knows which residuals the picture does not need, and these may be far from zero:
-choosing among all modes by squared residual codes them nevertheless."""
-SKIP_LAMBDA = 3.0
-"""Bits that a squared residual unit is worth when exceptions from the derived mask are chosen: only gross mispredictions are coded."""
-ROUNDING_LAMBDA = 8.0
-"""Bits that a squared quantiser step is worth when a residual is rounded, see entropy.quantisation."""
+MASK_MODES = tuple(MaskMode)
+"""What the flagship's encoder chooses from, by bits and squared error: with transforms that stay near orthonormal, the error in quantiser steps is the
+picture's."""
 CONTEXTUAL, MOTION = "contextual", "motion"
+LAMBDAS = {CONTEXTUAL: 12.0, MOTION: 12.0}
+"""Bits that a squared quantiser step is worth when a residual is rounded and when a mask is chosen, see entropy.quantisation and entropy.mask_choice."""
 HYPER_UNCHECKED = 1024
 """So many hyper latents of a picture are read without asking whether the payload was long enough for them."""
 
@@ -117,7 +113,7 @@ class FlagshipCoder:
         self.model = model
         self.mask_modes = MASK_MODES
         """What the encoder chooses a mask from; without any mode everything is coded."""
-        self.rounding_lambda = ROUNDING_LAMBDA
+        self.lambdas = dict(LAMBDAS)
 
     # -- the exact path ------------------------------------------------------------------------------------------
 
@@ -130,19 +126,21 @@ class FlagshipCoder:
         started = time.perf_counter()
         whole = coding = 0.0
         decoder = FrameDecoder(payload)
-        expected = sum(self._prior(kind, name).parts for name in self.latents_by_kind[kind])
+        expected = sum(self._prior(kind, name).mask_bytes for name in self.latents_by_kind[kind])
         if len(modes) != expected:
             raise StreamError(f"a frame of kind {kind} has {expected} mask modes, not {len(modes)}")
-        remaining = iter(modes)
+        remaining = list(modes)
         latents, masks = {}, {}
         for name in self.latents_by_kind[kind]:
             prior = self._prior(kind, name)
             z = self._read_hyper(decoder, prior, quality, size, name)
+            own, remaining = remaining[: prior.mask_bytes], remaining[prior.mask_bytes :]
 
-            def read(scale: np.ndarray, mean: np.ndarray, derived: np.ndarray, name: str = name) -> tuple[np.ndarray, np.ndarray]:
+            def read(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray, name: str = name,
+                     own: list[int] = own) -> tuple[np.ndarray, np.ndarray]:
                 nonlocal coding
                 before = time.perf_counter()
-                mask = read_mask(decoder, *unpack_mask_mode(next(remaining)), scale, derived, label=f"{name} mask")
+                mask = read_mask(decoder, *unpack_mask_mode(own[min(part, len(own) - 1)]), scale, derived, label=f"{name} mask")
                 symbols = decode_latent(decoder, scale, mask, label=name)
                 coding += time.perf_counter() - before
                 return symbols, mask
@@ -253,21 +251,29 @@ class FlagshipCoder:
         where = [part_positions(part, prior.parts, *latent_size(*size)).flatten().numpy() for part in range(prior.parts)]
         modes: list[int] = []
 
-        def write(scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            wanted = target[:, where[len(modes)]].reshape(mean.shape)
+        def write(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            wanted = target[:, where[part]].reshape(mean.shape)
             residual = np.clip(wanted - mean * 2.0**-MEAN_FRAC, -LATENT_LIMIT // 32, LATENT_LIMIT // 32)
-            symbols = quantise(residual, scale, self.rounding_lambda)
-            if self.mask_modes:
-                choice = choose_mask(symbols, scale, derived, SKIP_LAMBDA, self.mask_modes, residual)
+            symbols = quantise(residual, scale, self.lambdas[name])
+            if len(modes) < prior.mask_bytes:
+                choice = self._choose(symbols, scale, derived, residual, name, shared=prior.mask_bytes < prior.parts)
+                modes.append(pack_mask_mode(choice.mode, choice.parameter))
             else:
-                choice = MaskChoice(MaskMode.THRESHOLD, 0, np.ones_like(derived))
+                mode, parameter = unpack_mask_mode(modes[-1])
+                choice = MaskChoice(mode, parameter, derived if mode is MaskMode.DERIVED else scale >= parameter)
             write_mask(encoder, choice.mode, choice.parameter, choice.mask, scale, derived, label=f"{name} mask")
             code_latent(encoder, symbols, scale, choice.mask, label=name)
-            modes.append(pack_mask_mode(choice.mode, choice.parameter))
             return np.where(choice.mask, symbols, 0), choice.mask
 
         z_fixed = Fixed.from_integers(hyper[None], 0, SYMBOL_LIMIT)
         return code_parts(prior, z_fixed, self._temporal(kind, name, latents, previous, size), quality, size, write), tuple(modes)
+
+    def _choose(self, symbols: np.ndarray, scale: np.ndarray, derived: np.ndarray, residual: np.ndarray, name: str, shared: bool) -> MaskChoice:
+        """``shared``: later parts get the same mode and parameter, so only modes are considered that need nothing else."""
+        modes = tuple(m for m in self.mask_modes if not shared or m in (MaskMode.DERIVED, MaskMode.THRESHOLD))
+        if not modes:
+            return MaskChoice(MaskMode.THRESHOLD, 0, np.ones_like(derived))
+        return choose_mask(symbols, scale, derived, self.lambdas[name], modes, residual)
 
     def _coded(self, kind: str, encoder: FrameEncoder, parts: dict[str, tuple[Fixed, np.ndarray]], modes: tuple[int, ...], quality: int,
                predicted: tuple[Tensor, Tensor] | None = None) -> Coded:
@@ -277,10 +283,10 @@ class FlagshipCoder:
 
 
 def code_parts(prior: LatentPrior, z: Fixed, temporal: list[Fixed], quality: int, size: tuple[int, int],
-               code: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> tuple[Fixed, np.ndarray]:
+               code: Callable[[int, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> tuple[Fixed, np.ndarray]:
     """A latent part by part, for encoder and decoder alike. ``z`` hyper latent (1, Cz, ceil(h/4), ceil(w/4)), ``size`` (height, width) of the picture.
 
-    ``code(scale index, mean in sixteenths, derived mask)`` codes one part and returns its symbols (0 where skipped) and its mask; all are
+    ``code(part, scale index, mean in sixteenths, derived mask)`` codes one part and returns its symbols (0 where skipped) and its mask; all are
     (C, 1, n), the part's n positions in raster order, or (C, h, w) if it is the only one. Returns the decoded latent (1, C, h, w) and the mask (C, h, w)."""
     h, w = latent_size(*size)
     q = torch.tensor([quality])
@@ -289,11 +295,11 @@ def code_parts(prior: LatentPrior, z: Fixed, temporal: list[Fixed], quality: int
     whole = np.zeros((prior.channels, h * w), bool)
     for part in range(prior.parts):
         where = part_positions(part, prior.parts, h, w).flatten().numpy()
-        stats = prior.statistics(features, q, _latent(value, h, w) if part else None)
+        stats = prior.statistics(features, q, part, _latent(value, h, w) if part else None)
         shape = (prior.channels, 1, -1) if prior.parts > 1 else (prior.channels, h, w)
         scale, mean, mode = (t[0].flatten(1).numpy()[:, where].reshape(shape)
                              for t in (stats.scale_index(), stats.mean.integers, stats.mode.integers))
-        symbols, mask = code(scale, mean, mode > 0)
+        symbols, mask = code(part, scale, mean, mode > 0)
         n = np.clip(symbols.astype(np.int64) * (1 << MEAN_FRAC) + mean, -LATENT_LIMIT, LATENT_LIMIT)
         value[:, where] = n.reshape(prior.channels, -1) * 2.0**-MEAN_FRAC
         whole[:, where] = mask.reshape(prior.channels, -1)

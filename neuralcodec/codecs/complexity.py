@@ -79,9 +79,12 @@ def complexity(model: Flagship, widths: bytes) -> tuple[PartWork, ...]:
     for name, role, modules in _PARTS:
         macs, parameters = Fraction(0), 0
         for path, grids in modules:
-            for child_name, child in model.get_submodule(path).named_children():
+            module = model.get_submodule(path)
+            for child_name, child in module.named_children():
                 grid = grids.get(child_name, grids.get(""))
-                macs += Fraction(sum(_macs(child, option)), grid**2)
+                # The mode prediction runs anew for each part of a latent.
+                times = module.parts if child_name == "mode" else 1
+                macs += Fraction(times * sum(_macs(child, option)), grid**2)
             parameters += sum(
                 p.numel() for n, p in model.get_submodule(path).named_parameters() if "selection." not in n
             )

@@ -33,7 +33,7 @@ class FlagshipConfig:
     @staticmethod
     def from_dict(d: dict[str, dict[str, int]]) -> FlagshipConfig:
         """From ``to_dict``; what older models do not say is as it was then."""
-        return FlagshipConfig(IntraConfig(**{"step_units": False, "parts": 1} | d["intra"]), MotionConfig(**{"full_rank": False} | d["motion"]),
+        return FlagshipConfig(IntraConfig(**{"step_units": False, "parts": 1} | d["intra"]), MotionConfig(**{"full_rank": False, "parts": 1} | d["motion"]),
                               InterConfig(**{"step_units": False, "parts": 1} | d["inter"]))
 
 

@@ -12,11 +12,11 @@ earlier frames and of the motion, never a picture.
                                        -> scale (C), index 0..63
     [mean | scale] -1x1-> min(C, 96) -3x3 dw-> -1x1-> mode logit (C): coded where > 0
 
-With two parts (a checkerboard, as in He et al., "Checkerboard context model", CVPR 2021) the above speaks of positions whose row + column is even.
-The others are coded after those, from what they are by then::
+A latent in two or three parts is coded part by part (after He et al., "Checkerboard context model", CVPR 2021): the above speaks of the first
+one, and later ones are coded from what is decoded by then::
 
-    decoded latent of the even positions, zero elsewhere (C, H/16) -1x1-> s -3x3 dw-> spatial features
-    [hyper | temporal | spatial] -1x1-> f -3x3 dw-> mean, scale, mode logit as above
+    decoded latent of the parts before, zero elsewhere (C, H/16) -1x1-> s -3x3 dw-> spatial features
+    [hyper | temporal | spatial] -1x1-> f -3x3 dw-> mean, scale; mode logit as above
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ SCALE_FRAC, SCALE_LIMIT = 2, 127
 SYMBOL_LIMIT = 127
 """Hyper latents are symbols in [-127, 127]."""
 LATENT_LIMIT = 32767
-CONTEXT_FRAC, CONTEXT_LIMIT = 2, 127
-"""Latents enter priors on a grid of 1/4, clamped to 8 bits."""
+CONTEXT_FRAC, CONTEXT_LIMIT, WIDE_LIMIT = 2, 127, 1023
+"""Latents enter priors on a grid of 1/4, clamped to 8 bits; where they are vectors of any length, to 11."""
 LAST_SCALE = 63
 MODE_HIDDEN = 96
 """Most hidden channels of a mode prediction network."""
@@ -94,24 +94,101 @@ class ModePrediction(ExactModule):
 
 
 def part_positions(part: int, parts: int, height: int, width: int) -> Tensor:
-    """bool (height, width): the positions of one part of a latent."""
+    """bool (height, width): the positions of one part of a latent. Of two: row + column even, the others. Of three: both even, both odd, the others."""
     if parts == 1:
         return torch.ones(height, width, dtype=torch.bool)
-    return (torch.arange(height)[:, None] + torch.arange(width)) % 2 == part
+    row, column = torch.arange(height)[:, None] % 2, torch.arange(width) % 2
+    if parts == 2:
+        return (row + column) % 2 == part
+    return (row != column) if part == 2 else (row == part) & (column == part)
+
+
+_CROSS = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]) / 4
+_CORNERS = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, 1.0]]) / 4
+_DIRECT = 1 / 16
+"""Scale at which signed values pass through hidden activations in two halves: 255 steps then fit."""
+
+
+class LaterPart(ExactModule):
+    """Mean and scale of the second or third part. ``neighbours`` (3, 3): where decoded values stand, weighted as for a mean.
+
+    With ``direct``, 2 C more fused channels hand the neighbours' mean through, so that it is the prediction from the start."""
+
+    def __init__(self, channels: int, features: int, fused: int, limit: int, neighbours: Tensor, direct: bool) -> None:
+        super().__init__()
+        self.limit = limit
+        extra = 2 * channels if direct else 0
+        self.spatial_in = _hidden(channels, fused + extra, frac_in=CONTEXT_FRAC, limit_in=limit)
+        self.spatial_mix = _hidden(fused + extra, fused + extra, 3)
+        self.fuse = _hidden(features + fused + extra, fused + extra)
+        self.fuse_mix = _hidden(fused + extra, fused + extra, 3)
+        self.mean_head = _hidden(fused + extra, channels, frac_out=MEAN_FRAC, limit_out=MEAN_LIMIT, relu=False)
+        self.scale_head = _hidden(fused + extra, channels, frac_out=SCALE_FRAC, limit_out=SCALE_LIMIT, relu=False)
+        self.scale_quality = QualityBias(channels)
+        with torch.no_grad():
+            self.spatial_mix.weight.copy_(neighbours.expand_as(self.spatial_mix.weight))
+            if direct:
+                self._start_direct(channels, features, fused)
+
+    def _start_direct(self, c: int, features: int, fused: int) -> None:
+        signs = torch.cat([torch.eye(c), -torch.eye(c)])  # (2C, C)
+        self.spatial_in.weight[fused:, :, 0, 0] = signs * _DIRECT
+        self.fuse.weight[fused:].zero_()
+        self.fuse.weight[fused:, features + fused :, 0, 0] = torch.eye(2 * c)
+        self.fuse_mix.weight[fused:].zero_()[:, 0, 1, 1] = 1.0
+        self.mean_head.weight[:, fused:, 0, 0] = signs.T / _DIRECT
+        self.scale_head.weight[:, fused:].zero_()
+
+    @torch.no_grad()
+    def start_from(self, prior: LatentPrior) -> None:
+        """Let what is not spatial begin as the first part's; its mean only where the neighbours' is not handed through."""
+        n, features = prior.fuse.cout, prior.fuse.cin
+        self.fuse.weight[:n].zero_()[:, :features].copy_(prior.fuse.weight)
+        self.fuse.bias[:n].copy_(prior.fuse.bias)
+        self.fuse_mix.weight[:n].copy_(prior.fuse_mix.weight)
+        self.fuse_mix.bias[:n].copy_(prior.fuse_mix.bias)
+        direct = self.fuse.cout > n
+        self.mean_head.weight[:, :n].copy_(torch.zeros_like(prior.mean_head.weight) if direct else prior.mean_head.weight)
+        self.mean_head.bias.copy_(torch.zeros_like(prior.mean_head.bias) if direct else prior.mean_head.bias)
+        self.scale_head.weight[:, :n].copy_(prior.scale_head.weight)
+        self.scale_head.bias.copy_(prior.scale_head.bias)
+        self.scale_quality.anchors.copy_(prior.scale_quality.anchors)
+
+    def forward(self, features: Fixed, known: Fixed, quality: Tensor) -> tuple[Fixed, Fixed]:
+        """features (B, F, h, w), decoded latent (B, C, h, w) -> mean and scale (B, C, h, w)."""
+        spatial = self.spatial_mix(self.spatial_in(known.requantise(CONTEXT_FRAC, self.limit)))
+        x = self.fuse_mix(self.fuse(concatenate([features, spatial])))
+        return self.mean_head(x), self.scale_head(x, self.scale_quality(self.scale_head, quality))
+
+
+class LaterParts(ExactModule):
+    """The second part, or the second and the third, by their index from 0."""
+
+    def __init__(self, *parts: LaterPart) -> None:
+        super().__init__()
+        for i, part in enumerate(parts):
+            self.add_module(str(i), part)
+
+    def __getitem__(self, index: int) -> LaterPart:
+        return self.get_submodule(str(index))
 
 
 class LatentPrior(ExactModule):
-    """See the module's diagram. ``temporal`` lists the channel counts of the latents that the temporal prior reads; ``parts`` is 1 or 2."""
+    """See the module's diagram. ``temporal`` lists the channel counts of the latents that the temporal prior reads; ``parts`` is 1, 2 or 3.
+
+    Three parts are for vectors, which are smooth and of any length: latents are read with a wider range, and later parts begin at
+    their neighbours' mean."""
 
     def __init__(self, channels: int, hyper: int, hidden: int = 64, fused: int = 128, temporal: tuple[int, ...] = (), parts: int = 1) -> None:
         super().__init__()
+        self.context_limit = WIDE_LIMIT if parts == 3 else CONTEXT_LIMIT
         self.channels, self.hyper, self.parts = channels, hyper, parts
         self.up1 = _hidden(hyper, 4 * hidden, frac_in=0, limit_in=SYMBOL_LIMIT)
         self.up1_quality = QualityBias(4 * hidden)
         self.mix1 = _hidden(hidden, hidden, 3)
         self.up2 = _hidden(hidden, 4 * hidden)
         self.mix2 = _hidden(hidden, hidden, 3)
-        self.temporal_in = _hidden(sum(temporal), hidden, frac_in=CONTEXT_FRAC, limit_in=CONTEXT_LIMIT) if temporal else None
+        self.temporal_in = _hidden(sum(temporal), hidden, frac_in=CONTEXT_FRAC, limit_in=self.context_limit) if temporal else None
         self.temporal_mix = _hidden(hidden, hidden, 3) if temporal else None
         self.fuse = _hidden(hidden * (2 if temporal else 1), fused)
         self.fuse_mix = _hidden(fused, fused, 3)
@@ -119,14 +196,9 @@ class LatentPrior(ExactModule):
         self.scale_head = _hidden(fused, channels, frac_out=SCALE_FRAC, limit_out=SCALE_LIMIT, relu=False)
         self.scale_quality = QualityBias(channels)
         self.mode = ModePrediction(channels)
-        if parts == 2:
-            self.spatial_in = _hidden(channels, fused, frac_in=CONTEXT_FRAC, limit_in=CONTEXT_LIMIT)
-            self.spatial_mix = _hidden(fused, fused, 3)
-            self.fuse2 = _hidden(self.fuse.cin + fused, fused)
-            self.fuse2_mix = _hidden(fused, fused, 3)
-            self.mean_head2 = _hidden(fused, channels, frac_out=MEAN_FRAC, limit_out=MEAN_LIMIT, relu=False)
-            self.scale_head2 = _hidden(fused, channels, frac_out=SCALE_FRAC, limit_out=SCALE_LIMIT, relu=False)
-            self.scale_quality2 = QualityBias(channels)
+        if parts > 1:
+            kinds = (_CROSS,) if parts == 2 else (_CORNERS, _CROSS)
+            self.later = LaterParts(*(LaterPart(channels, self.fuse.cin, fused, self.context_limit, k, parts == 3) for k in kinds))
         # Index / 4 of each hyper channel's table, by quality anchor.
         self.hyper_scale = nn.Parameter(torch.full((ANCHORS, hyper), 6.0))
         with torch.no_grad():
@@ -134,19 +206,12 @@ class LatentPrior(ExactModule):
             for conv in (self.mix1, self.mix2, self.fuse_mix, self.temporal_mix):
                 if conv is not None:  # depthwise layers start as the identity, so that a deep ReLU stack passes signals
                     conv.weight.mul_(0.3)[:, 0, 1, 1].add_(1.0)
-        if parts == 2:
-            self.copy_first_part()
+        self.start_later_parts()
 
-    @torch.no_grad()
-    def copy_first_part(self) -> None:
-        """Let the second part begin as the first, blind to the spatial features, which are the decoded neighbours' mean."""
-        self.spatial_mix.weight.copy_(torch.tensor([[0.0, 0.25, 0.0], [0.25, 0.0, 0.25], [0.0, 0.25, 0.0]]).expand_as(self.spatial_mix.weight))
-        self.fuse2.weight.zero_()[:, : self.fuse.cin].copy_(self.fuse.weight)
-        self.fuse2.bias.copy_(self.fuse.bias)
-        for ours, theirs in ((self.fuse2_mix, self.fuse_mix), (self.mean_head2, self.mean_head), (self.scale_head2, self.scale_head)):
-            ours.weight.copy_(theirs.weight)
-            ours.bias.copy_(theirs.bias)
-        self.scale_quality2.anchors.copy_(self.scale_quality.anchors)
+    def start_later_parts(self) -> None:
+        """Let later parts begin as the first."""
+        for part in range(self.parts - 1):
+            self.later[part].start_from(self)
 
     def forward(self, z: Fixed, temporal: list[Fixed], quality: Tensor, size: tuple[int, int]) -> LatentStatistics:
         """What the first part is coded with, see ``features`` and ``statistics``."""
@@ -158,22 +223,24 @@ class LatentPrior(ExactModule):
         x = self.up2(self.mix1(x)).depth_to_space()  # (B, hidden, H/16, W/16), up to three positions too many
         x = self.mix2(x.crop(*size))  # (B, hidden, h, w)
         if self.temporal_in is not None:
-            context = concatenate([t.requantise(CONTEXT_FRAC, CONTEXT_LIMIT) for t in temporal])
+            context = concatenate([t.requantise(CONTEXT_FRAC, self.context_limit) for t in temporal])
             x = concatenate([x, self.temporal_mix(self.temporal_in(context))])  # (B, 2 hidden, h, w)
         return x
 
-    def statistics(self, features: Fixed, quality: Tensor, known: Fixed | None = None) -> LatentStatistics:
-        """Statistics on all positions (h, w), to be used on those of one part: the first one, or, given the decoded latent of the first
-        (``known`` (B, C, h, w), zero at the second's positions), the second one."""
+    @property
+    def mask_bytes(self) -> int:
+        """Mask bytes of the latent: one for each part of two, one for all of three."""
+        return 2 if self.parts == 2 else 1
+
+    def statistics(self, features: Fixed, quality: Tensor, part: int = 0, known: Fixed | None = None) -> LatentStatistics:
+        """Statistics on all positions (h, w), to be used on those of one part. ``known`` (B, C, h, w): the decoded latent of the parts before,
+        zero elsewhere."""
         if known is None:
             x = self.fuse_mix(self.fuse(features))  # (B, fused, h, w)
             mean = self.mean_head(x)
             raw = self.scale_head(x, self.scale_quality(self.scale_head, quality))
         else:
-            spatial = self.spatial_mix(self.spatial_in(known.requantise(CONTEXT_FRAC, CONTEXT_LIMIT)))
-            x = self.fuse2_mix(self.fuse2(concatenate([features, spatial])))
-            mean = self.mean_head2(x)
-            raw = self.scale_head2(x, self.scale_quality2(self.scale_head2, quality))
+            mean, raw = self.later[part - 1](features, known, quality)
         index = quantise_ste(raw.values, SCALE_FRAC, 0, LAST_SCALE, revive=True)
         scale = Fixed(index, SCALE_FRAC, LAST_SCALE, signed=False)
         mode = self.mode(_detached(mean).requantise(CONTEXT_FRAC, CONTEXT_LIMIT), _detached(scale))
@@ -201,7 +268,7 @@ def _detached(x: Fixed) -> Fixed:
 def exact_parts(module: nn.Module) -> tuple[dict[str, ExactConv2d], dict[str, tuple[QualityBias, ExactConv2d]]]:
     """All exact convolutions and all quality biases (with the convolution that each belongs to), by qualified name."""
     convs = {n: m for n, m in module.named_modules() if isinstance(m, ExactConv2d)}
-    owner = {"up1_quality": "up1", "scale_quality": "scale_head", "scale_quality2": "scale_head2"}
+    owner = {"up1_quality": "up1", "scale_quality": "scale_head"}
     biases = {}
     for name, m in module.named_modules():
         if isinstance(m, QualityBias):

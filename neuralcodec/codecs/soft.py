@@ -42,13 +42,14 @@ def soft_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed],
     first = prior.statistics(features, quality)
     mean, scale = first.mean.values, first.scale
     coded = None if skip is None else _modes(first.mode.values, skip)
-    if prior.parts == 2:
-        even = part_positions(0, 2, *y.shape[-2:]).to(y.device)
-        known = _decoded(y, mean, coded).detach() * even
-        second = prior.statistics(features, quality, _fixed(known))
-        mean = torch.where(even, mean, second.mean.values)
-        scale = torch.where(even, scale, second.scale)
-        coded = None if coded is None else torch.where(even, coded, _modes(second.mode.values, skip))
+    done = part_positions(0, prior.parts, *y.shape[-2:]).to(y.device)
+    for part in range(1, prior.parts):
+        known = _decoded(y, mean, coded).detach() * done
+        later = prior.statistics(features, quality, part, _fixed(known))
+        mean = torch.where(done, mean, later.mean.values)
+        scale = torch.where(done, scale, later.scale)
+        coded = None if coded is None else torch.where(done, coded, _modes(later.mode.values, skip))
+        done = done | part_positions(part, prior.parts, *y.shape[-2:]).to(y.device)
     residual = y - mean
     bits = gaussian_bits(add_noise(residual) if noise else round_ste(residual), scale_of_index(scale))
     skipped = torch.zeros((), device=y.device)

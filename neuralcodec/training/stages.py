@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from neuralcodec.codecs.files import load_tensors
+from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.core.errors import InputError, UsageError
@@ -101,9 +101,7 @@ def load_initial(model: Flagship, source: str | Path) -> None:
     with safe_open(file, "pt") as f:
         tensors = {n: f.get_tensor(n) for n in f.keys()}  # noqa: SIM118 - not a dict
     if not any(n.startswith("model.") for n in tensors):
-        whole = Flagship(model.config)
-        load_tensors(whole, tensors)
-        tensors = {f"model.{n}": t for n, t in whole.state_dict().items()}
+        tensors = {f"model.{n}": t for n, t in load_model(file).model.state_dict().items()}
     own = model.state_dict()
     wanted = tuple(f"{p}." for p in parts.split(",")) if parts else ("",)
     taken = {n: tensors[f"model.{n}"] for n in own if n.startswith(wanted) and f"model.{n}" in tensors}
@@ -111,8 +109,8 @@ def load_initial(model: Flagship, source: str | Path) -> None:
     fitting = {n: t for n, t in taken.items() if t.shape == own[n].shape and not (n.endswith("selection.logits") and not t.any())}
     model.load_state_dict(fitting, strict=False)
     for name, prior in model.named_modules():
-        if isinstance(prior, LatentPrior) and prior.parts == 2 and f"{name}.fuse.weight" in fitting and f"{name}.fuse2.weight" not in fitting:
-            prior.copy_first_part()  # a model of before, whose latents have one part
+        if isinstance(prior, LatentPrior) and f"{name}.fuse.weight" in fitting and f"{name}.later.0.fuse.weight" not in fitting:
+            prior.start_later_parts()  # a model of before, whose latents have one part
     log.info("%s: %d of %d tensors taken", source, len(fitting), len(own))
 
 

@@ -115,6 +115,60 @@ def test_infinite_lambda_drops_nothing():
         assert not residual[~choice.mask].any()
 
 
+def real_residual(residual, seed=6):
+    """What was rounded to ``residual``."""
+    return residual + np.random.default_rng(seed).uniform(-0.5, 0.5, residual.shape)
+
+
+def test_threshold_is_the_best_of_all_by_the_real_error():
+    """Coding leaves (real - symbol) ** 2 behind, skipping real ** 2."""
+    residual, scale_index, _ = make_latent(7, (8, 16, 16))
+    real = real_residual(residual)
+    chosen = choose_mask(residual, scale_index, None, 3.0, (MaskMode.THRESHOLD,), real)
+    bits, costs = cost_bits(residual, scale_index), []
+    for threshold in range(64):
+        mask = scale_index >= threshold
+        costs.append(bits[mask].sum() + 3.0 * np.where(mask, (real - residual) ** 2, real**2).sum())
+    assert chosen.parameter == int(np.argmin(costs))
+
+
+def test_a_symbol_that_was_hardly_rounded_up_is_not_worth_its_bits():
+    residual = np.zeros((1, 4, 4), np.int32)
+    residual[0, 1, 1] = residual[0, 2, 3] = 1
+    real = np.zeros(residual.shape)
+    real[0, 1, 1], real[0, 2, 3] = 0.52, 1.3
+    scale_index, derived = np.full(residual.shape, 25, np.uint8), np.zeros(residual.shape, bool)
+    modes = (MaskMode.DERIVED, MaskMode.DERIVED_WITH_EXCEPTIONS)
+    lam = 30.0
+    without = choose_mask(residual, scale_index, derived, lam, modes)
+    assert np.array_equal(without.mask, residual != 0)
+    chosen = choose_mask(residual, scale_index, derived, lam, modes, real)
+    assert np.argwhere(chosen.mask).tolist() == [[0, 2, 3]]
+    round_trip(chosen, residual, scale_index, derived)
+
+
+@pytest.mark.parametrize("mode", list(MaskMode))
+def test_a_real_residual_that_needed_no_rounding_changes_nothing(mode):
+    residual, scale_index, derived = make_latent(8, (9, 10, 11))
+    without = choose_mask(residual, scale_index, derived, 3.0, (mode,))
+    given_real = choose_mask(residual, scale_index, derived, 3.0, (mode,), residual.astype(np.float32))
+    assert without[:2] == given_real[:2] and np.array_equal(without.mask, given_real.mask)
+    # Arrays in another order in memory are the same arrays.
+    real = real_residual(residual)
+    plain = choose_mask(residual, scale_index, derived, 3.0, (mode,), real)
+    turned = choose_mask(*(np.asfortranarray(a) for a in (residual, scale_index, derived)), 3.0, (mode,), np.asfortranarray(real))
+    assert plain[:2] == turned[:2] and np.array_equal(plain.mask, turned.mask)
+
+
+@pytest.mark.parametrize("mode", list(MaskMode))
+def test_a_part_without_positions(mode):
+    """The second part of a latent of one position: every mode has a mask for it, of hardly any bits."""
+    residual, scale_index, derived = (np.zeros((24, 1, 0), t) for t in (np.int32, np.uint8, bool))
+    choice = choose_mask(residual, scale_index, derived, 3.0, (mode,), np.zeros((24, 1, 0)))
+    payload, _ = round_trip(choice, residual, scale_index, derived)
+    assert choice.mask.shape == (24, 1, 0) and len(payload) <= 1
+
+
 def test_a_still_frame_costs_no_byte_or_one():
     residual = np.zeros((96, 68, 120), np.int32)
     scale_index = np.full(residual.shape, 20, np.uint8)

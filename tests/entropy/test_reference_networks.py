@@ -14,7 +14,7 @@ from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
 from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
-from neuralcodec.codecs.prior import LatentPrior, exact_parts
+from neuralcodec.codecs.prior import LatentPrior, exact_parts, part_positions
 from neuralcodec.entropy import MaskMode
 from neuralcodec.nn.layout import planes_to_tensors
 from neuralcodec.nn.quality import QualityGain
@@ -23,7 +23,7 @@ TESTS = Path(__file__).resolve().parents[1]
 SPEC = TESTS.parent / "bitstream_spec"
 sys.path.insert(0, str(TESTS / "nn"))
 
-from random_prior import STYLES, integers_of, random_inputs, random_prior, randomise
+from random_prior import STYLES, integers_of, random_inputs, random_known, random_prior, randomise
 
 
 def exported(prior, name="prior"):
@@ -42,23 +42,43 @@ def exported(prior, name="prior"):
 
 @pytest.mark.parametrize("inputs", STYLES)
 @pytest.mark.parametrize("weights", STYLES)
-@pytest.mark.parametrize("temporal", [(), (20,), (12, 5)])
-def test_reference_prior_gives_the_same_integers(temporal, weights, inputs):
+@pytest.mark.parametrize(("temporal", "parts"), [((), 1), ((20,), 1), ((12, 5), 2), ((), 2), ((12,), 3)])
+def test_reference_prior_gives_the_same_integers(temporal, parts, weights, inputs):
     from reference import networks
 
-    prior = random_prior(weights, 21, temporal=temporal)
+    prior = random_prior(weights, 21, temporal=temporal, parts=parts)
     reference = networks.LatentPrior(exported(prior), "prior")
     for seed, size in enumerate([(1, 1), (4, 8), (5, 7), (9, 3)]):
         z, latents, quality = random_inputs(inputs, seed, prior, size, temporal, batch=3)
         quality[0] = (0, 200, 25, 24)[seed]
-        with torch.inference_mode():
-            torch_side = [t.numpy() for t in integers_of(prior(z, latents, quality, size))]
-        for i in range(3):
-            stats = reference.statistics(z.integers[i].numpy(), [t.integers[i].numpy() for t in latents],
-                                         int(quality[i]), *size)
-            for expected, got in zip(torch_side, stats, strict=True):
-                assert np.array_equal(expected[i], got)
-            assert np.array_equal(torch_side[2][i] > 0, stats.derived_mask())
+        for part in range(parts):
+            known = random_known(inputs, seed, prior, size, 3, part) if part else None
+            with torch.inference_mode():
+                features = prior.features(z, latents, quality, size)
+                torch_side = [t.numpy() for t in integers_of(prior.statistics(features, quality, part, known))]
+            for i in range(3):
+                features = reference.features(z.integers[i].numpy(), [t.integers[i].numpy() for t in latents], int(quality[i]), *size)
+                stats = reference.statistics(features, int(quality[i]), part, known.integers[i].numpy() if part else None)
+                for expected, got in zip(torch_side, stats, strict=True):
+                    assert np.array_equal(expected[i], got)
+                assert np.array_equal(torch_side[2][i] > 0, stats.derived_mask())
+
+
+def test_parts_of_a_latent():
+    from reference import networks
+
+    for size in ((1, 1), (1, 4), (5, 3)):
+        three = [part_positions(part, 3, *size).numpy() for part in range(3)]
+        assert (sum(m.astype(int) for m in three) == 1).all()
+        assert three[0][::2, ::2].all() and three[1][1::2, 1::2].all()
+        for part in range(3):
+            assert np.array_equal(three[part], networks.positions(part, 3, *size))
+        masks = [part_positions(part, 2, *size).numpy() for part in (0, 1)]
+        assert np.array_equal(masks[0], ~masks[1])
+        assert masks[0][0, 0] and not masks[0][0, 1:2].any() and not masks[0][1:2, 0].any()
+        for part in (0, 1):
+            assert np.array_equal(masks[part], networks.positions(part, 2, *size))
+        assert part_positions(0, 1, *size).all() and networks.positions(0, 1, *size).all()
 
 
 def test_full_size_and_trained_style_weights():
@@ -77,8 +97,9 @@ def test_full_size_and_trained_style_weights():
         bias.freeze(conv)
     z, latents, quality = random_inputs("random", 23, prior, (6, 11), (128, 24), batch=1)
     expected = integers_of(prior(z, latents, quality, (6, 11)))
-    stats = networks.LatentPrior(exported(prior, "inter.prior"), "inter.prior").statistics(
-        z.integers[0].numpy(), [t.integers[0].numpy() for t in latents], int(quality[0]), 6, 11)
+    reference = networks.LatentPrior(exported(prior, "inter.prior"), "inter.prior")
+    features = reference.features(z.integers[0].numpy(), [t.integers[0].numpy() for t in latents], int(quality[0]), 6, 11)
+    stats = reference.statistics(features, int(quality[0]))
     for a, b in zip(expected, stats, strict=True):
         assert np.array_equal(a[0].numpy(), b)
         assert len(np.unique(b)) > 3
@@ -102,6 +123,11 @@ def test_decoded_latent():
     assert got.tolist() == [-3, 21, -11, 32767, -32767]
 
 
+def statistics(reference, z):
+    """Of a 4x4 latent at the lowest quality."""
+    return reference.statistics(reference.features(z, [], 0, 4, 4), 0)
+
+
 @pytest.mark.parametrize("change", ["weight", "exponent", "bias", "table"])
 def test_reference_refuses_models_beyond_the_bound(change):
     from reference import networks
@@ -110,7 +136,7 @@ def test_reference_refuses_models_beyond_the_bound(change):
     tensors = exported(prior)
     z, _, _ = random_inputs("random", 26, prior, (4, 4))
     z = z.integers[0].numpy()
-    networks.LatentPrior(tensors, "prior").statistics(z, [], 0, 4, 4)
+    statistics(networks.LatentPrior(tensors, "prior"), z)
     if change == "weight":
         tensors["prior.fuse.weight"][0, 0] = -128
     elif change == "exponent":
@@ -120,7 +146,7 @@ def test_reference_refuses_models_beyond_the_bound(change):
     else:
         tensors["prior.up2.bias"][0] += np.sign(tensors["prior.up2.bias"][0])  # one unit past the limit
     with pytest.raises(networks.ModelError):
-        networks.LatentPrior(tensors, "prior").statistics(z, [], 0, 4, 4)
+        statistics(networks.LatentPrior(tensors, "prior"), z)
 
 
 def tiny_flagship():

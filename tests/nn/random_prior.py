@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import sys
 
 import torch
 
-from neuralcodec.codecs.prior import LatentPrior, exact_parts
+from neuralcodec.codecs.prior import LatentPrior, exact_parts, part_positions
 from neuralcodec.nn.exact import ACCUMULATOR_LIMIT, MAX_EXPONENT, WEIGHT_LIMIT
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.quality import ANCHORS, QualityBias
@@ -33,9 +34,9 @@ def limit_parameters(shape, frac_in, limit_in, frac_out, generator, reserve=0):
     return w, b, k
 
 
-def random_prior(style, seed=0, *, channels=12, hyper=8, hidden=16, fused=24, temporal=()):
+def random_prior(style, seed=0, *, channels=12, hyper=8, hidden=16, fused=24, temporal=(), parts=1):
     """A frozen prior in evaluation mode, with parameters of a style of STYLES."""
-    prior = LatentPrior(channels, hyper, hidden, fused, temporal).eval()
+    prior = LatentPrior(channels, hyper, hidden, fused, temporal, parts).eval()
     randomise(prior, style, seed)
     return prior
 
@@ -79,6 +80,14 @@ def random_inputs(style, seed, prior, size, temporal=(), batch=2):
     return Fixed.from_integers(z, 0, 127), [Fixed.from_integers(t, 4, 32767) for t in latents], quality
 
 
+def random_known(style, seed, prior, size, batch=2, part=1):
+    """The decoded latent of the parts before ``part`` over its whole range, or at its ends; zero at the other positions."""
+    g = torch.Generator().manual_seed(seed + 1000)
+    shape = (batch, prior.channels, *size)
+    latent = 32767 * _signs(shape, g) if style == "limit" else _bell(shape, 200, g).clamp(-32767, 32767)
+    return Fixed.from_integers(latent * sum(part_positions(p, prior.parts, *size) for p in range(part)), 4, 32767)
+
+
 def integers_of(stats):
     """int64 tensors (mean, scale index, logit) of LatentStatistics."""
     return stats.mean.integers, stats.scale_index().long(), stats.mode.integers
@@ -89,12 +98,15 @@ def digest() -> str:
     result = hashlib.sha256()
     for style in STYLES:
         temporal = (64, 24)
-        prior = random_prior(style, 3, channels=128, hyper=32, hidden=64, fused=128, temporal=temporal)
-        for inputs in STYLES:
+        for parts, inputs in itertools.product((2, 3), STYLES):
+            prior = random_prior(style, 3, channels=128, hyper=32, hidden=64, fused=128, temporal=temporal, parts=parts)
             z, latents, quality = random_inputs(inputs, 4, prior, (9, 14), temporal)
             with torch.inference_mode():
-                for part in integers_of(prior(z, latents, quality, (9, 14))):
-                    result.update(part.contiguous().numpy().astype("<i8").tobytes())
+                features = prior.features(z, latents, quality, (9, 14))
+                for part in range(parts):
+                    known = random_known(inputs, 4, prior, (9, 14), part=part) if part else None
+                    for integers in integers_of(prior.statistics(features, quality, part, known)):
+                        result.update(integers.contiguous().numpy().astype("<i8").tobytes())
     return result.hexdigest()
 
 

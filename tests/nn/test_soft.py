@@ -5,6 +5,8 @@ import pytest
 import torch
 from random_prior import integers_of, random_inputs, random_prior
 
+from neuralcodec.codecs.coding import code_parts
+from neuralcodec.codecs.prior import part_positions
 from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.entropy.tables import SCALES, cost_bits
 from neuralcodec.nn.fixed import Fixed
@@ -72,6 +74,45 @@ def test_decoded_latent_is_the_coded_one(case, skip):
     assert np.array_equal((soft.value.detach().numpy() * 16)[inside], expected[inside].astype(np.float32))
 
 
+@pytest.mark.parametrize("skip", [None, 0.0])
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_in_training_are_the_parts_in_coding(parts, skip):
+    """Each part's statistics from what the parts before decode to, bits and masks: as coding goes through them (codecs.coding)."""
+    prior = random_prior("random", 15, temporal=TEMPORAL, parts=parts)
+    z, latents, _ = random_inputs("random", 16, prior, SIZE, TEMPORAL, batch=1)
+    quality = torch.tensor([75])
+    first = prior(z, latents, quality, SIZE)
+    rng = np.random.default_rng(17)
+    bits, scales, masks = [], [], []
+
+    def code(part, scale, mean, derived):
+        assert part == len(bits) and scale.shape == (prior.channels, 1, int(part_positions(part, parts, *SIZE).sum()))
+        mask = np.ones_like(derived) if skip is None else derived
+        symbols = np.where(mask, np.rint(rng.normal(0, SCALES[scale])).astype(np.int64), 0)
+        bits.append(cost_bits(symbols, scale)[mask].sum())
+        scales.append(scale[:, 0])
+        masks.append(mask)
+        return symbols, mask
+
+    value, mask = code_parts(prior, z, latents, 75, (16 * SIZE[0], 16 * SIZE[1]), code)
+    assert len(bits) == parts and mask.size == sum(m.size for m in masks)
+    # Something that is coded like that: within half a step of it, and anything where it is skipped.
+    y = value.values + torch.from_numpy(np.where(mask, 1, 30) * rng.uniform(-0.49, 0.49, mask.shape)).float()
+    soft = soft_latent(prior, y, z.values, latents, quality, noise=False, skip=skip)
+    assert torch.equal(soft.fixed.integers, value.integers)
+    assert min(bits) > 300 and float(soft.bits) == pytest.approx(sum(bits), rel=0.01)
+    assert float(soft.skipped) == pytest.approx(1 - mask.mean(), abs=1e-6)
+    # Later parts are coded by what the ones before came out as, not by the statistics of the first.
+    features, done = prior.features(z, latents, quality, SIZE), part_positions(0, parts, *SIZE)
+    for part in range(1, parts):
+        where = part_positions(part, parts, *SIZE)
+        expected = prior.statistics(features, quality, part, Fixed(value.values * done, 4, 32767)).scale_index()[0][:, where].numpy()
+        assert np.array_equal(scales[part], expected)
+        assert np.mean(scales[part] != first.scale_index()[0][:, where].numpy()) > 0.5
+        done = done | where
+    assert done.all()
+
+
 def test_noise_costs_about_as_many_bits(case):
     """Uniform noise stands for rounding: the same rate within 10 % on these latents, and different at each draw."""
     prior, y, z, latents, quality, _ = case
@@ -80,6 +121,17 @@ def test_noise_costs_about_as_many_bits(case):
     exact = soft_latent(prior, y, z, latents, quality, noise=False).bits.detach()
     assert not torch.equal(first, second)
     assert ((first - exact).abs() / exact).max() < 0.1
+
+
+@pytest.mark.parametrize("skip", [None, 0.0, 0.5])
+def test_gradients_reach_all_parts(case, skip):
+    _, y, z, latents, quality, _ = case
+    prior = random_prior("random", 18, temporal=TEMPORAL, parts=3).train()
+    soft = soft_latent(prior, y, z, latents, quality, noise=True, skip=skip)
+    (soft.bits.sum() + soft.value.square().sum()).backward()
+    reached = {name for name, p in prior.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+    later = ("mean_head.weight", "scale_head.weight", "fuse.weight", "fuse_mix.weight", "spatial_in.weight", "spatial_mix.weight", "scale_quality.anchors")
+    assert {"mean_head.weight", "fuse.weight", "temporal_in.weight", *(f"later.{i}.{n}" for i in range(2) for n in later)} <= reached
 
 
 @pytest.mark.parametrize("skip", [None, 0.0, 0.5])
