@@ -18,7 +18,7 @@ from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.layout import pack, to_samples, unpack
 from neuralcodec.training.data import Sampler
-from neuralcodec.training.loss import psnr, quality_lambda, quality_weight, weighted_mse
+from neuralcodec.training.loss import distortion, draw_quality, psnr, quality_lambda, quality_weight, weighted_mse
 from neuralcodec.training.motion import PREDICTION_SHARE, code_motion, flow_loss
 from neuralcodec.training.widths import WidthPolicy
 
@@ -58,7 +58,7 @@ class InterStage:
         batch = max(1, round(self.pixels / (self.size**2 * (frames - 1))))
         data = self.sampler.batch(self.size, batch, frames, flow=True)
         y, uv, flow = data.y.to(device).float(), data.uv.to(device).float(), data.flow.to(device)
-        quality = torch.randint(0, QUALITY_STEPS + 1, (batch,), device=device)
+        quality = draw_quality(batch, device)
         lam, weight = quality_lambda(quality), quality_weight(quality)
         waiting = progress < self.prior_first
         penalty, metrics = self.widths.draw(self.model, progress)
@@ -93,17 +93,16 @@ class InterStage:
             c = soft_latent(self.model.inter.prior, latent_y, z, [latent, m.fixed], quality, skip=skip)
             decoded = self.model.inter.synthesise(c.value, prediction, context, quality)
             rate = (c.bits + c.hyper_bits) / self.size**2
-            distortion = weighted_mse(decoded, current)
-            loss = loss + ((rate + lam * distortion) * weight).mean()
+            loss = loss + ((rate + lam * distortion(decoded, current)) * weight).mean()
             reference = Reference(*_samples_ste(decoded), c.fixed, m.fixed)
             with torch.no_grad():
                 copy = weighted_mse(pack(before.y, before.uv), current)
-                for name, value in (("bpp_motion", motion_rate), ("bpp_contextual", rate), ("psnr", psnr(distortion)),
+                for name, value in (("bpp_motion", motion_rate), ("bpp_contextual", rate), ("psnr", psnr(coded_error := weighted_mse(decoded, current))),
                                     ("psnr_prediction", psnr(error)), ("psnr_copy", psnr(copy)), ("skipped_motion", m.skipped),
                                     ("skipped_contextual", c.skipped)):
                     metrics[name] = metrics.get(name, 0.0) + float(value.mean()) / (frames - 1)
                 if t == frames - 1:
-                    metrics["psnr_last"] = float(psnr(distortion).mean())
+                    metrics["psnr_last"] = float(psnr(coded_error).mean())
         return loss / (frames - 1) + penalty, metrics
 
 

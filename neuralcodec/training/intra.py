@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from neuralcodec.codecs.intra import IntraModel
 from neuralcodec.codecs.soft import soft_latent
-from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.layout import pack
 from neuralcodec.training.data import Sampler
-from neuralcodec.training.loss import packed_mse, psnr, quality_lambda, quality_weight
+from neuralcodec.training.loss import distortion, draw_quality, packed_mse, psnr, quality_lambda, quality_weight
 from neuralcodec.training.widths import randomise_widths
 
 
@@ -38,7 +36,7 @@ class IntraStage:
         device = next(self.model.parameters()).device
         data = self.sampler.batch(self.size, self.batch, 1)
         x = pack(data.y[0].to(device).float(), data.uv[0].to(device).float())
-        quality = torch.randint(0, QUALITY_STEPS + 1, (self.batch,), device=device)
+        quality = draw_quality(self.batch, device)
         randomise_widths(self.model, self.slim_share)
         temperature = None if progress < self.skip_from else max(0.2, 2 * (1 - progress) / (1 - self.skip_from))
         y, z = self.model.analyse(x, quality)
@@ -50,8 +48,7 @@ class IntraStage:
         pixels = self.size**2
         rate = (latent.bits + latent.hyper_bits) / pixels
         errors = packed_mse(decoded, x)
-        distortion = (6 * errors[0] + errors[1] + errors[2]) / 8
-        cost = rate if progress < self.prior_first else rate + quality_lambda(quality) * distortion
+        cost = rate if progress < self.prior_first else rate + quality_lambda(quality) * distortion(decoded, x)
         loss = (cost * quality_weight(quality)).mean()
         return loss, {"bpp": float(rate.detach().mean()), "bpp_hyper": float(latent.hyper_bits.detach().mean()) / pixels,
                       "psnr_y": float(psnr(errors[0].detach()).mean()), "psnr_u": float(psnr(errors[1].detach()).mean()),

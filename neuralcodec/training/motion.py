@@ -14,12 +14,11 @@ from torch import Tensor
 from neuralcodec.codecs.flagship import Flagship, Reference
 from neuralcodec.codecs.motion import VECTOR_UNIT, MotionModel, cell_error
 from neuralcodec.codecs.soft import SoftLatent, soft_latent
-from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import pack
 from neuralcodec.training.data import Sampler
-from neuralcodec.training.loss import psnr, quality_lambda, quality_weight, weighted_mse
+from neuralcodec.training.loss import draw_quality, psnr, quality_lambda, quality_weight, weighted_mse
 from neuralcodec.training.widths import randomise_widths
 
 PREDICTION_SHARE = 0.2
@@ -62,7 +61,7 @@ class MotionStage:
         device = next(self.model.parameters()).device
         data = self.sampler.batch(self.size, self.batch, 3, flow=True)
         y, uv, flow = data.y.to(device).float(), data.uv.to(device).float(), data.flow.to(device)
-        quality = torch.randint(0, QUALITY_STEPS + 1, (self.batch,), device=device)
+        quality = draw_quality(self.batch, device)
         randomise_widths(self.model.motion, self.slim_share)
         skip = None if progress < self.skip_from else max(0.2, 2 * (1 - progress) / (1 - self.skip_from))
         flow_weight = 1.0 * (1 - progress) + 0.05
