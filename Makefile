@@ -1,5 +1,6 @@
 # make demo    encode and decode the bundled clip at every level, print a table, write the results to demo-output/
 # make test    run all tests
+# make figures put the figures of a bench's report into README.md: make figures REPORT=report/report.json
 # make clean   remove the virtual environment and what was built
 #
 # Both work in a virtual environment in .venv, with the versions of constraints.txt. Variables:
@@ -16,13 +17,18 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 METADATA := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test clean
+.PHONY: demo test figures clean
 
 demo: $(VENV)/.installed
 	$(BIN)/ncodec demo
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(TESTS)
+
+REPORT ?= report/report.json
+
+figures: $(VENV)/.installed
+	$(BIN)/ncodec bench --figures $(REPORT) README.md
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

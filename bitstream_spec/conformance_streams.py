@@ -15,7 +15,7 @@ import torch
 from neuralcodec.bitstream import Chapter, FramePacket, StreamHeader, StreamWriter
 from neuralcodec.bitstream.crc import crc32c
 from neuralcodec.bitstream.packets import frame_packet
-from neuralcodec.codecs.coding import CONTEXTUAL, MOTION, FlagshipCoder, Parsed, Planes
+from neuralcodec.codecs.coding import CONTEXTUAL, MOTION, FlagshipCoder, Parsed, Planes, code_parts
 from neuralcodec.codecs.files import LoadedModel, save_model
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
 from neuralcodec.codecs.inter import InterConfig
@@ -28,6 +28,7 @@ from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import planes_to_tensors
 from neuralcodec.nn.quality import ANCHORS, QualityGain
 from neuralcodec.nn.selection import apply_widths, units
+from neuralcodec.nn.slimmable import SlimmableBlock
 
 CONFIG = FlagshipConfig(
     intra=IntraConfig(channels=16, latent=24, hyper=8, encoder_blocks=1, decoder_blocks=1),
@@ -50,18 +51,33 @@ def write_model(path: Path) -> None:
         for module in model.modules():
             if isinstance(module, LatentPrior):
                 _enliven(module)
+            elif isinstance(module, SlimmableBlock):  # a new block's branches are zero, so that it is the identity
+                for conv in (module.spatial, module.project):
+                    conv.weight.copy_(0.1 * torch.randn(conv.weight.shape))
+                    conv.bias.copy_(0.1 * torch.randn(conv.bias.shape))
             elif isinstance(module, HyperEncoder):
                 module.down2.weight.mul_(20)
             elif isinstance(module, QualityGain):
                 steps = torch.linspace(2.0, 7.0, ANCHORS)[:, None] + 0.5 * torch.rand(module.encode.shape)
                 module.encode.copy_(steps)
                 module.decode.copy_(-steps)
+        _enliven_steps(model)
         for name, parameter in model.named_parameters():
-            if ".prior." not in name and "gain" not in name:
+            if ".prior." not in name and "gain" not in name and "units" not in name:
                 parameter.copy_(torch.round(parameter * 32) / 32)  # few values: the file packs well
     count = len(units(model))
     tables = [bytes(count), bytes((0, 1, 0, 2)[i % 4] for i in range(count)), bytes((2, 1, 2, 2)[i % 4] for i in range(count))]
     save_model(path, model, tables, {"description": "random weights for the conformance streams"})
+
+
+def _enliven_steps(model: Flagship) -> None:
+    """Where a new model is neutral: the units of a decoder's two directions differ, and context and reference are heard."""
+    decoder, refinement = model.inter.decoder, model.motion.refinement
+    for units_ in (model.intra.synthesis.units, decoder.units):
+        units_.decode.add_(0.3 * torch.randn(units_.decode.shape))
+    decoder.context_units.encode.copy_(torch.linspace(-1.0, 1.0, ANCHORS)[:, None] + 0.3 * torch.randn(decoder.context_units.encode.shape))
+    decoder.fuse.conv.weight.add_(0.1 * torch.randn(decoder.fuse.conv.weight.shape))
+    refinement.head.weight.copy_(0.1 * torch.randn(refinement.head.weight.shape))
 
 
 def _enliven(prior: LatentPrior) -> None:
@@ -74,8 +90,14 @@ def _enliven(prior: LatentPrior) -> None:
     prior.scale_quality.anchors.copy_(torch.linspace(-2.0, 4.0, ANCHORS)[:, None] + 0.5 * torch.randn(ANCHORS, count))
     prior.up1_quality.anchors.copy_((torch.randn(prior.up1_quality.anchors.shape)).round() / 4)
     prior.mode.leave.weight.mul_(4.0)
-    prior.mode.leave.bias.copy_(torch.randn(count))
+    prior.mode.leave.bias.copy_(torch.linspace(2.0, -1.5, count) + 0.7 * torch.randn(count))
     prior.hyper_scale.copy_(torch.linspace(4.0, 9.0, ANCHORS)[:, None] + 2 * torch.rand(prior.hyper_scale.shape))
+    for part in (prior.later[i] for i in range(prior.parts - 1)):  # a new one of them is deaf to what is decoded, or hears nothing else
+        part.fuse.weight[:, prior.fuse.cin :].add_(0.2 * torch.randn(part.fuse.weight[:, prior.fuse.cin :].shape))
+        part.mean_head.weight.add_(0.1 * torch.randn(part.mean_head.weight.shape))
+        part.scale_head.weight.add_(0.3 * torch.randn(part.scale_head.weight.shape))
+        part.scale_head.bias.copy_(torch.linspace(8.0, 0.0, count))
+        part.scale_quality.anchors.copy_(torch.linspace(-2.0, 4.0, ANCHORS)[:, None] + 0.5 * torch.randn(ANCHORS, count))
 
 
 # -- making streams ------------------------------------------------------------------------------------------------------
@@ -130,6 +152,7 @@ class Maker:
 
     def __init__(self, loaded: LoadedModel, name: str) -> None:
         self.loaded, self.coder = loaded, FlagshipCoder(loaded.model)
+        self.coder.lambdas = dict.fromkeys(self.coder.lambdas, 40.0)  # more that is not 0, and more of it coded, than it is worth
         self.rng = np.random.default_rng(zlib.crc32(name.encode()))
         self.file = io.BytesIO()
 
@@ -180,16 +203,21 @@ class Maker:
                 else:
                     temporal.append(Fixed(torch.zeros(1, prior.channels, *latent_size(*self.size)), MEAN_FRAC, 1))
                 temporal += list(known.values())
-            stats = prior(Fixed.from_integers(torch.from_numpy(z)[None], 0, 127), temporal, torch.tensor([quality]), latent_size(*self.size))
-            scale, mean = stats.scale_index()[0].numpy(), stats.mean.integers[0].numpy()
-            derived = stats.mode.integers[0].numpy() > 0
-            mode, parameter, mask = self._mask(2 * number + len(modes), scale, derived)
-            modes.append(pack_mask_mode(mode, parameter))
-            symbols = self._symbols(scale.shape, 32767)
-            write_mask(encoder, mode, parameter, mask, scale, derived)
-            code_latent(encoder, symbols, scale, mask)
-            value = np.clip(16 * np.where(mask, symbols, 0).astype(np.int64) + mean, -32767, 32767)
-            known[name] = Fixed.from_integers(torch.from_numpy(value)[None], MEAN_FRAC, 32767)
+
+            first = len(modes)
+
+            def draw(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray, first: int = first,
+                     bytes_: int = prior.mask_bytes) -> tuple[np.ndarray, np.ndarray]:
+                turn = first + min(part, bytes_ - 1)
+                mode, parameter, mask = self._mask(2 * number + turn, scale, derived)
+                if turn == len(modes):
+                    modes.append(pack_mask_mode(mode, parameter))
+                symbols = self._symbols(scale.shape, 32767)
+                write_mask(encoder, mode, parameter, mask, scale, derived)
+                code_latent(encoder, symbols, scale, mask)
+                return np.where(mask, symbols, 0), mask
+
+            known[name], _ = code_parts(prior, Fixed.from_integers(torch.from_numpy(z)[None], 0, 127), temporal, quality, self.size, draw)
         packet = FramePacket(kind == "I", number, encoder.finish(), tuple(modes), 1, quality)
         return packet, self.coder.parse(kind, packet.payload, packet.modes, quality, self.size, previous)
 
@@ -204,7 +232,7 @@ class Maker:
             return THRESHOLD, 20, scale >= 20
         if turn % 3 == 2:
             return EXCEPTIONS, 16 if turn == 2 else 3, derived | (self.rng.random(scale.shape) < 0.1)
-        channels, choice = (4, 1) if turn == 4 else (scale.shape[0], 3)
+        channels, choice = {4: (4, 1), 7: (16, 2)}.get(turn, (scale.shape[0], 3))
         flags = self.rng.random((-(-scale.shape[0] // channels), -(-scale.shape[1] // 4), -(-scale.shape[2] // 4))) < 0.5
         wide = flags.repeat(channels, 0).repeat(4, 1).repeat(4, 2)[tuple(slice(n) for n in scale.shape)]
         return SENT, 16 * choice + 10, wide
@@ -277,10 +305,10 @@ def odd_size(m: Maker) -> bytes:
     return m.finish()
 
 
-@_stream("1x1 sample")
+@_stream("1x1 sample: latents of one position, so that all of their parts but the first are empty; all mask modes in turn")
 def one_sample(m: Maker) -> bytes:
     m.open((1, 1))
-    m.group(m.pictures(2))
+    m.group(m.pictures(5), (DERIVED, EXCEPTIONS, SENT, THRESHOLD))
     return m.finish()
 
 

@@ -35,7 +35,7 @@ OUTSIDE: dict[str, set[str]] = {
     "codecs": {"numpy", "torch", "safetensors", "cv2"},
     "pipeline": {"numpy", "torch", "safetensors", "cv2"},
     "training": {"numpy", "torch", "safetensors", "cv2", "av", "scipy", "matplotlib", "tensorboard"},
-    "bench": {"numpy", "torch", "av", "scipy", "matplotlib", "bjontegaard"},
+    "bench": {"numpy", "torch", "av", "scipy", "matplotlib", "bjontegaard", "pytorch_msssim", "PIL", "jinja2"},
     "media": {"numpy", "av", "imageio", "PIL"},
     "cli": {"numpy", "torch", "av", "click", "rich", "PIL"},
 }

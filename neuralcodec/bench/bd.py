@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from neuralcodec.core.errors import MeasureError
 
 Curve = Sequence[tuple[float, float]]
-"""Points (rate, PSNR in dB) in any order; the rate's unit is free but for being the same in curves that are compared."""
+"""Points (rate, PSNR in dB, or another measure of quality where that is said) in any order; the rate's unit is free but for being the same in curves
+that are compared."""
 LEAST_SHARE = 0.5
 LEAST_DB = 0.5
 
@@ -42,15 +43,16 @@ def rising(curve: Curve) -> list[tuple[float, float]]:
     return kept
 
 
-def bd(anchor: Curve, tested: Curve) -> BdResult:
-    """BD-rate and BD-PSNR of ``tested`` against ``anchor``. Where the ``bjontegaard`` package is missing, that is the reason of a refusal."""
+def bd(anchor: Curve, tested: Curve, least: float = LEAST_DB, unit: str = "dB") -> BdResult:
+    """BD-rate and BD-PSNR of ``tested`` against ``anchor``; with another measure of quality, the same in its unit, ``least`` of which must be shared.
+    Where the ``bjontegaard`` package is missing, that is the reason of a refusal."""
     a, b = rising(anchor), rising(tested)
     if min(len(a), len(b)) < 2:
         return BdResult(None, None, 0.0, 0.0, "a curve has fewer than two usable points")
     quality = _overlap([p for _, p in a], [p for _, p in b])
     rates = _overlap([math.log(r) for r, _ in a], [math.log(r) for r, _ in b])
-    if quality[0] < LEAST_DB or quality[1] < LEAST_SHARE:
-        reason = f"the curves share {quality[0]:.2f} dB, {100 * quality[1]:.0f} % of the narrower one's range"
+    if quality[0] < least or quality[1] < LEAST_SHARE:
+        reason = f"the curves share {quality[0]:.2f} {unit}, {100 * quality[1]:.0f} % of the narrower one's range"
         return BdResult(None, None, *quality, reason)
     try:
         import bjontegaard
@@ -65,10 +67,10 @@ def bd(anchor: Curve, tested: Curve) -> BdResult:
     return BdResult(rate, psnr, *quality)
 
 
-def mean_bd(results: Iterable[BdResult]) -> tuple[float | None, int]:
-    """Mean BD-rate over clips, and over how many; clips where it was refused do not count."""
-    rates = [r.rate for r in results if r.rate is not None]
-    return (sum(rates) / len(rates) if rates else None), len(rates)
+def mean_bd(results: Iterable[BdResult], figure: str = "rate") -> tuple[float | None, int]:
+    """Mean BD-rate (or, of ``figure`` "psnr", BD-PSNR) over clips, and over how many; clips where it was refused do not count."""
+    found = [value for r in results if (value := getattr(r, figure)) is not None]
+    return (sum(found) / len(found) if found else None), len(found)
 
 
 def rate_at(curve: Curve, psnr: float) -> float | None:

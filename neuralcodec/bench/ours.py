@@ -6,13 +6,14 @@ import io
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from neuralcodec.bench.metrics import clip_psnr
-from neuralcodec.bench.points import Clip, Point, make_point
+from neuralcodec.bench.metrics import Planes, clip_psnr
+from neuralcodec.bench.points import Clip, Point, Times, make_point
+from neuralcodec.bench.scores import LONG_SECONDS, repeat, scores
 from neuralcodec.bitstream import Damage, FramePacket, StreamReader, StreamWriter
 from neuralcodec.codecs.coding import Coded
 from neuralcodec.codecs.complexity import INTER, INTRA, complexity, total
@@ -22,6 +23,7 @@ from neuralcodec.core.types import Frame
 from neuralcodec.entropy import MaskMode
 from neuralcodec.pipeline import DecodeOptions, EncodeOptions, StreamDecoder, StreamEncoder
 from neuralcodec.pipeline.decoder import DecodedFrame
+from neuralcodec.pipeline.device import core_count
 
 CPU = torch.device("cpu")
 
@@ -43,7 +45,8 @@ def codec_name(level: int, variant: Variant | None = None) -> str:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A stream and what its encoder counted: packet bytes by frame, bits by syntax element, (coded, all) elements by latent."""
+    """A stream and what its encoder counted: packet bytes by frame, bits by syntax element, (coded, all) elements by latent; seconds for all
+    of it and until the first packet."""
 
     data: bytes
     kinds: str
@@ -51,6 +54,7 @@ class Encoded:
     syntax_bits: dict[str, float]
     elements: dict[str, tuple[int, int]]
     seconds: float
+    first_seconds: float
 
 
 def encode(clip: Clip, loaded: LoadedModel, options: EncodeOptions, device: torch.device = CPU) -> Encoded:
@@ -60,7 +64,11 @@ def encode(clip: Clip, loaded: LoadedModel, options: EncodeOptions, device: torc
     bits: Counter[str] = Counter()
     elements: dict[str, list[int]] = defaultdict(lambda: [0, 0])
 
+    first = 0.0
+
     def count(packet: FramePacket, coded: Coded, size: int) -> None:
+        nonlocal first
+        first = first or time.perf_counter() - started
         kind = "I" if packet.intra else "P"
         kinds.append(kind)
         sizes.append(size)
@@ -80,7 +88,7 @@ def encode(clip: Clip, loaded: LoadedModel, options: EncodeOptions, device: torc
     writer.finish()
     seconds = time.perf_counter() - started
     bits["container"] = 8 * (writer.position - sum(sizes))
-    return Encoded(file.getvalue(), "".join(kinds), sizes, dict(bits), {n: (c, a) for n, (c, a) in elements.items()}, seconds)
+    return Encoded(file.getvalue(), "".join(kinds), sizes, dict(bits), {n: (c, a) for n, (c, a) in elements.items()}, seconds, first)
 
 
 @dataclass(frozen=True)
@@ -119,9 +127,18 @@ def _results(data: bytes, loaded: LoadedModel, options: DecodeOptions, device: t
         yield item
 
 
+def decode_options(clip: Clip, gop: int, threads: int) -> DecodeOptions:
+    """``threads`` threads, spread over the groups of pictures that a clip has."""
+    groups = -(-len(clip.frames) // gop) if gop else 1
+    workers = max(1, min(threads, groups))
+    return DecodeOptions(workers=workers, threads=max(1, threads // workers))
+
+
 def measure(clip: Clip, loaded: LoadedModel, level: int, quality: float, *, gop: int = 32, variant: Variant | None = None,
-            device: torch.device = CPU, workers: int | None = None, timed: bool = True, entropy: bool = False) -> Point:
-    """A clip at one level and quality.
+            device: torch.device = CPU, workers: int | None = None, timed: bool = True, entropy: bool = False, threads: int | None = None,
+            measures: Sequence[str] = (), keep: Callable[[list[Planes]], None] = lambda pictures: None) -> Point:
+    """A clip at one level and quality, coded by ``workers`` workers of the encoder and decoded on ``threads`` threads (None: as many as there are
+    cores). ``measures`` beyond PSNR as in metrics.MEASURES; ``keep`` gets the decoded pictures.
 
     ``extra`` of the point holds ``kmac_i`` and ``kmac_p``, thousands of multiply-accumulates of the decoder for a luma sample; with ``entropy``
     also ``entropy_ms`` and ``parse_ms`` (see ``entropy_milliseconds``). Raises UsageError for a level or quality that cannot be had."""
@@ -130,13 +147,25 @@ def measure(clip: Clip, loaded: LoadedModel, level: int, quality: float, *, gop:
         loaded = replace(loaded, widths=(*loaded.widths[: level - 1], variant.widths, *loaded.widths[level:]))
     options = EncodeOptions(level=level, quality=quality, gop=gop, workers=workers, mask_modes=variant.mask_modes)
     coded = encode(clip, loaded, options, device)
-    decoded = decode(coded.data, loaded, DecodeOptions(workers=workers, threads=None if timed else 1), device)
+    threads = threads or workers or core_count()
+    how = decode_options(clip, gop, threads)
+    decoded = decode(coded.data, loaded, how, device)
+    times = None
+    if timed:
+
+        def decode_once() -> tuple[float, float]:
+            again = decode(coded.data, loaded, how, device)
+            return again.seconds, again.first_seconds
+
+        spent = repeat(decode_once) if decoded.seconds < LONG_SECONDS else (decoded.seconds, decoded.first_seconds)
+        times = Times(coded.seconds, coded.first_seconds, *spent, decoded.first_seconds, threads)
+    pictures = [f.planes for f in decoded.frames]
+    keep(pictures)
     parts = complexity(loaded.model, loaded.widths[level - 1])
     extra = {"kmac_i": float(total(parts, INTRA)) / 1000, "kmac_p": float(total(parts, INTER)) / 1000}
     if entropy:
         extra["entropy_ms"], extra["parse_ms"] = entropy_milliseconds(coded.data, loaded)
     return make_point(
-        clip, codec_name(level, variant), quality, clip_psnr(clip.planes, [f.planes for f in decoded.frames]), bits=8 * len(coded.data),
-        file_bytes=len(coded.data), kinds=coded.kinds, frame_bits=[8 * n for n in coded.frame_bytes],
-        times=(coded.seconds, decoded.seconds, decoded.first_seconds) if timed else None, syntax_bits=coded.syntax_bits,
-        skipped={n: 1 - c / a for n, (c, a) in coded.elements.items()}, extra=extra)
+        clip, codec_name(level, variant), quality, clip_psnr(clip.planes, pictures), bits=8 * len(coded.data), file_bytes=len(coded.data),
+        kinds=coded.kinds, frame_bits=[8 * n for n in coded.frame_bytes], times=times, syntax_bits=coded.syntax_bits,
+        skipped={n: 1 - c / a for n, (c, a) in coded.elements.items()}, extra=extra, **scores(clip, pictures, measures))

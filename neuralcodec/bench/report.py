@@ -1,105 +1,135 @@
-"""The findings of a bench as files: points.tsv, report.json and rd.png."""
+"""The findings of a bench as files: points.tsv, report.json and index.html."""
 
 from __future__ import annotations
 
-import datetime
+import functools
 import json
-import os
-import platform
+import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from neuralcodec import __version__
-from neuralcodec.bench.bd import mean_bd
-from neuralcodec.bench.ours import codec_name
-from neuralcodec.bench.points import curve
-from neuralcodec.bench.run import Plan, Result
+from neuralcodec.bench import cache
+from neuralcodec.bench.bd import BdResult, mean_bd
+from neuralcodec.bench.conditions import condition
+from neuralcodec.bench.plan import Plan, Result
+from neuralcodec.bench.table import Table, tsv
 from neuralcodec.codecs.registry import by_name
-from neuralcodec.core.errors import OutputError
+from neuralcodec.core.errors import OutputError, UsageError
 
-COLUMNS = ("clip", "codec", "setting", "width", "height", "frames", "bits", "file_bytes", "bpp", "psnr_y", "psnr_u", "psnr_v", "psnr", "encode_s",
-           "decode_s", "first_frame_s")
+COLUMNS = ("clip", "codec", "setting", "width", "height", "frames", "bits", "file_bytes", "bpp", "psnr_y", "psnr_u", "psnr_v", "psnr", "psnr_rgb",
+           "ms_ssim", "xpsnr", "vmaf", "encode_s", "encode_first_s", "decode_s", "first_frame_s", "warmup_s", "reference_s", "threads", "encode_memory",
+           "decode_memory", "measured", "program", "commit", "processor")
+TABLES = "tables.json"
 
 
-def write_report(folder: Path, plan: Plan, result: Result) -> list[Path]:
-    """Write all files into ``folder``, made where it is missing; returns them. Without matplotlib there is no plot. Raises OutputError."""
+def write_report(folder: Path, plan: Plan, result: Result) -> tuple[list[Path], str]:
+    """Write all files into ``folder``, made where it is missing; returns them, and why there is no page (empty if there is one). The page shows the
+    papers' tables that ``write_tables`` left in the folder. Raises OutputError."""
+    from neuralcodec.bench.page import write_page
+
+    about, why = facts(plan.model), ""
+    document = to_json(plan, result, about)
+    written = [_write(folder / "points.tsv", to_tsv(result, about)), _write(folder / "report.json", json.dumps(document, indent=1) + "\n")]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        written = [folder / "points.tsv", folder / "report.json"]
-        written[0].write_text(to_tsv(result))
-        written[1].write_text(json.dumps(to_json(plan, result), indent=1) + "\n")
-        if (picture := plot(folder / "rd.png", plan, result)) is not None:
-            written.append(picture)
+        written.append(write_page(folder / "index.html", plan, result, tables=read_tables(folder), about=about))
+    except UsageError as error:
+        why = str(error)
+    return written, why
+
+
+def write_tables(folder: Path, tables: Sequence[Table]) -> list[Path]:
+    """The papers' tables: one TSV file each, and all of them as JSON. Raises OutputError."""
+    written = [_write(folder / TABLES, json.dumps([t.to_dict() for t in tables], indent=1) + "\n")]
+    return written + [_write(folder / f"table-{number}.tsv", tsv(table)) for number, table in enumerate(tables, 1)]
+
+
+def read_tables(folder: Path) -> list[Table]:
+    """What ``write_tables`` left; nothing where it left nothing or what is there cannot be read."""
+    try:
+        return [Table.from_dict(d) for d in json.loads((folder / TABLES).read_text())]
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+
+
+def _write(path: Path, text: str) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     except OSError as error:
-        raise OutputError(f"{error.filename or folder}: {error.strerror}") from error
-    return written
+        raise OutputError(f"{error.filename or path}: {error.strerror}") from error
+    return path
 
 
-def to_tsv(result: Result) -> str:
-    """One line for each point, empty where a time was not taken."""
+def facts(model: str) -> dict[str, Any]:
+    """Date, program, commit, model, machine and versions: what a figure needs to be believed."""
+    loaded = by_name(model)
+    return {"date": cache.now(), "program": f"neuralcodec {__version__}", "commit": commit(), "model": {"name": loaded.name, "identity": loaded.identity.hex()},
+            "machine": cache.machine(), "versions": cache.versions()}
+
+
+@functools.cache
+def commit() -> str | None:
+    """The commit of the checkout that the program runs from, with "-dirty" where tracked files differ from it; None outside a checkout."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / "setup.cfg").is_file() or not (checkout / ".git").exists():
+        return None
+    try:
+        answers = [subprocess.run(["git", "-C", str(checkout), *command], check=True, capture_output=True, text=True, timeout=20).stdout.strip()
+                   for command in (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answers[0] + ("-dirty" if answers[1] else "")
+
+
+def to_tsv(result: Result, about: dict[str, Any]) -> str:
+    """One line for each point, empty where a figure was not taken."""
+    common = {"program": about["program"], "commit": about["commit"], "processor": about["machine"]["processor"]}
     lines = ["\t".join(COLUMNS)]
     for point in result.points:
-        values = point.to_dict()
-        lines.append("\t".join("" if values[c] is None else f"{values[c]:.6g}" if isinstance(values[c], float) else str(values[c]) for c in COLUMNS))
+        values = point.to_dict() | common
+        lines.append("\t".join(_cell(values[c]) for c in COLUMNS))
     return "\n".join(lines) + "\n"
 
 
-def to_json(plan: Plan, result: Result) -> dict[str, Any]:
-    """Everything: program, machine, plan, points, BD figures, tables, failures."""
-    loaded = by_name(plan.model)
-    means = {a: {c: dict(zip(("bd_rate", "clips"), mean_bd(clips.values()), strict=True)) for c, clips in codecs.items()}
-             for a, codecs in result.bd.items()}
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def to_json(plan: Plan, result: Result, about: dict[str, Any]) -> dict[str, Any]:
+    """Everything: program, machine, plan, literal options, points, BD figures, tables, failures."""
     # Names without folders: reports are for other machines too.
-    settings = asdict(plan) | {"anchors": sorted(plan.anchors), "clips": [Path(c).name for c in plan.clips], "model": Path(plan.model).name}
-    return {
-        "program": f"neuralcodec {__version__}",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "system": platform.platform()},
-        "model": {"name": loaded.name, "identity": loaded.identity.hex()},
+    settings = asdict(plan) | {"anchors": sorted(plan.anchors), "clips": [Path(c).name for c in plan.clips], "model": Path(plan.model).name,
+                               "cache": plan.cache is not None}
+    says = {p.codec: p.encoder for p in result.points if p.encoder}
+    return about | {
         "plan": settings,
-        "points": [p.to_dict() for p in result.points],
-        "bd": {a: {c: {clip: asdict(b) for clip, b in clips.items()} for c, clips in codecs.items()} for a, codecs in result.bd.items()},
-        "bd_mean": means,
+        "conditions": {name: condition(name).facts() | {"says": says.get(name, "")} for name in plan.against},
+        "points": [{k: v for k, v in p.to_dict().items() if k != "encoder"} for p in result.points],
+        "bd": _bd(result.bd),
+        "bd_mean": _means(result.bd),
+        "bd_measures": {name: {"clips": _bd(found), "mean": _means(found)} for name, found in result.bd_measures.items()},
+        "speeds": [asdict(row) for row in result.speeds],
         "frame_kinds": [row.to_dict() for row in result.kinds],
         "skipping": [row.to_dict() for row in result.saec],
         "widths": [row.to_dict() for row in result.widths],
+        "notes": result.notes,
         "failures": result.failures,
     }
 
 
-def plot(path: Path, plan: Plan, result: Result) -> Path | None:
-    """Rate-distortion curves, one picture for each clip; None without matplotlib or anything to draw."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import LogLocator, NullFormatter
-    except ImportError:
-        return None
-    clips = [c for c in result.anchor_curves if any(p.clip == c for p in result.points)]
-    if not clips:
-        return None
-    columns = min(3, len(clips))
-    rows = -(-len(clips) // columns)
-    figure = Figure(figsize=(5.2 * columns, 4 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis, clip in zip(axes.flat, clips, strict=False):
-        names = [*(codec_name(level) for level in plan.levels), *plan.against]
-        for name in names:
-            points = sorted(result.anchor_curves[clip].get(name) or curve(result.of(clip, name)))
-            if points:
-                axis.plot(*zip(*points, strict=True), "o-" if name.startswith("ours") else "s--", markersize=3.5, linewidth=1.2, label=name)
-        axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.set_title(clip, fontsize=10)
-        axis.set_xlabel("bits per luma sample")
-        axis.set_ylabel("PSNR 6:1:1, dB")
-        axis.grid(which="both", alpha=0.25)
-        axis.legend(fontsize=7)
-    for axis in list(axes.flat)[len(clips):]:
-        axis.axis("off")
-    figure.savefig(path, dpi=110)
-    return path
+Found = dict[str, dict[str, dict[str, BdResult]]]
+
+
+def _bd(found: Found) -> dict[str, Any]:
+    return {a: {c: {clip: asdict(b) for clip, b in clips.items()} for c, clips in codecs.items()} for a, codecs in found.items()}
+
+
+def _means(found: Found) -> dict[str, Any]:
+    return {a: {c: {"bd_rate": mean_bd(clips.values())[0], "bd_psnr": mean_bd(clips.values(), "psnr")[0], "clips": mean_bd(clips.values())[1],
+                    "of": len(clips)} for c, clips in codecs.items()} for a, codecs in found.items()}
+

@@ -1,67 +1,64 @@
-"""All the points of a bench: which there are, in this process or in several, and what they come to."""
+"""All the points of a bench: found in the cache or measured, and what they come to."""
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import functools
-import json
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from neuralcodec.bench import classical, ours
-from neuralcodec.bench.bd import BdResult, Curve, bd
-from neuralcodec.bench.compare import SKIPPING, KindRow, VariantRow, beside, uniform_widths, variant_row
-from neuralcodec.bench.ours import Variant
-from neuralcodec.bench.points import Clip, Point, curve, read_clip
+from neuralcodec.bench import cache, classical, memory, ours, stills
+from neuralcodec.bench.conditions import CONDITIONS, STILLS, condition
+from neuralcodec.bench.crops import Place, choose_place, cut
+from neuralcodec.bench.evaluate import evaluate
+from neuralcodec.bench.keep import clip_digest, model_facts, variant_facts
+from neuralcodec.bench.memory import MemoryTask
+from neuralcodec.bench.metrics import Planes
+from neuralcodec.bench.perceptual import unavailable
+from neuralcodec.bench.plan import KIND_ANCHOR, SPEED_ANCHOR, SPEED_SETTING, Plan, Result, Task, load_anchors, tasks
+from neuralcodec.bench.points import Clip, Point, read_clip
+from neuralcodec.bench.schedule import WORTH_PROCESSES, Failed, Found, Remaining, outcomes, split
+from neuralcodec.bench.scores import repeat
 from neuralcodec.codecs.registry import by_name
-from neuralcodec.core.errors import InputError, NcodecError, UsageError
+from neuralcodec.core.errors import NcodecError, UsageError
 from neuralcodec.pipeline import EncodeOptions, choose_device
+from neuralcodec.pipeline.device import core_count
 
-KIND_ANCHOR = "x265-medium-ld32"
-"""What I and P frames are held against."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to measure. ``against`` holds conditions by full names, whichever were given (UsageError for unknown ones). ``anchors`` are precomputed
-    curves: {clip: {"n": frames, condition: [{"value", "bpp", "psnr"}, ...]}}."""
-
-    clips: tuple[str, ...]
-    model: str
-    against: tuple[str, ...] = ("x264-medium-ld32", "x265-medium-ld32")
-    levels: tuple[int, ...] = (1, 2, 3)
-    qualities: tuple[float, ...] = (10.0, 30.0, 50.0, 70.0, 90.0)
-    gop: int = 32
-    frames: int | None = None
-    device: str = "auto"
-    saec: bool = False
-    widths: bool = False
-    jobs: int = 1
-    anchors: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "against", tuple(dict.fromkeys(classical.condition_name(n) for n in self.against)))
+__all__ = ["KIND_ANCHOR", "Plan", "Result", "Step", "Task", "load_anchors", "run", "run_task"]
 
 
 @dataclass(frozen=True)
-class Task:
-    """One point. ``level`` None: the classical condition ``codec``; ``timed``: nothing else runs at the same time."""
+class Step:
+    """How far a bench is: points done and all, the last one (None where it failed), whether it came from the cache, seconds left if known."""
 
-    clip: str
-    frames: int | None
-    codec: str
-    setting: float
-    level: int | None = None
-    variant: Variant = field(default_factory=Variant)
-    model: str = ""
-    gop: int = 32
-    device: str = "cpu"
-    timed: bool = True
-    entropy: bool = False
+    done: int
+    count: int
+    point: Point | None
+    cached: bool
+    left: float | None
+
+
+@dataclass
+class _Facts:
+    """A clip without its pictures; ``content`` is a hash over the file and the frames that are taken."""
+
+    name: str
+    content: str
+    frames: int
+    width: int
+    height: int
+    still: bool
+    notes: tuple[str, ...]
+    place: Place
+    source: bytes
+
+    @property
+    def samples(self) -> int:
+        return self.frames * self.width * self.height
 
 
 @functools.lru_cache(maxsize=2)
@@ -69,164 +66,216 @@ def _clip(path: str, frames: int | None) -> Clip:
     return read_clip(path, frames)
 
 
-def run_task(task: Task) -> Point:
+def run_task(task: Task) -> Found:
     """Measure one point. Raises NcodecError."""
-    clip = _clip(task.clip, task.frames)
+    clip, kept = _clip(task.clip, task.frames), []
+
+    def keep(pictures: list[Planes]) -> None:
+        if task.place is not None and task.place.frame < len(pictures):
+            kept.append(cut(pictures[task.place.frame], task.place, clip.video.colour))
+
+    reference = _reference(task.clip, task.frames) if task.timed else None
+    common = {"timed": task.timed, "threads": task.threads, "measures": task.measures, "keep": keep}
     if task.level is None:
-        return classical.measure(clip, task.codec, task.setting, timed=task.timed)
-    return ours.measure(clip, by_name(task.model), task.level, task.setting, gop=task.gop, variant=task.variant, device=choose_device(task.device),
-                        workers=None if task.timed else 1, timed=task.timed, entropy=task.entropy)
+        point = classical.measure(clip, task.codec, task.setting, **common)
+    else:
+        point = ours.measure(clip, by_name(task.model), task.level, task.setting, gop=task.gop, variant=task.variant, entropy=task.entropy,
+                             device=choose_device(task.device), workers=task.threads if task.timed else 1, **common)
+    if reference is not None:
+        point = replace(point, reference_s=repeat(lambda: classical.timed_decode(reference, task.threads)[2:])[0])
+    return Found(replace(point, measured=cache.now()), kept[0] if kept else None)
 
 
-def _run_safely(task: Task) -> Point | str:
-    """For other processes: an error as its one line."""
+@functools.lru_cache(maxsize=2)
+def _reference(path: str, frames: int | None) -> bytes | None:
+    """A clip as the stream whose decoding time others are held against; None where x264 cannot be had."""
+    clip, file = _clip(path, frames), io.BytesIO()
     try:
-        return run_task(task)
-    except NcodecError as error:
-        return str(error)
-    except Exception as error:  # noqa: BLE001 - one point must not end the others
-        return f"internal error: {type(error).__name__}: {error}"
+        classical.encode(file, clip.planes, (clip.video.width, clip.video.height), clip.rate, CONDITIONS[SPEED_ANCHOR], SPEED_SETTING)
+    except NcodecError:
+        return None
+    return file.getvalue()
 
 
-@dataclass
-class Result:
-    """Everything that a bench found. ``anchor_curves``: precomputed curves by clip and condition. ``failures``: one line each, with the exit
-    code of the first in ``exit_code``."""
+def run(plan: Plan, on_step: Callable[[Step], None] = lambda step: None) -> Result:
+    """Measure all points of a plan; ``on_step`` is called after each. What fails becomes a line of the result, and the rest goes on.
 
-    points: list[Point] = field(default_factory=list)
-    bd: dict[str, dict[str, dict[str, BdResult]]] = field(default_factory=dict)
-    """By anchor, codec and clip."""
-    kinds: list[KindRow] = field(default_factory=list)
-    saec: list[VariantRow] = field(default_factory=list)
-    widths: list[VariantRow] = field(default_factory=list)
-    anchor_curves: dict[str, dict[str, Curve]] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
-    exit_code: int = 0
+    Raises ModelError and UsageError for what concerns every clip. An interruption loses the points in progress, not those in the cache."""
+    result, store = Result(), cache.Store(plan.cache)
+    device, threads = str(choose_device(plan.device)), plan.threads or core_count()
+    _check(plan)
+    plan = _with_what_there_is(plan, result)
+    facts: dict[str, _Facts] = {}
+    wanted: list[Task] = []
+    for path in dict.fromkeys(plan.clips):
+        try:
+            found = _facts(plan, path, store)
+        except NcodecError as error:
+            # Without folders: reports are for other machines too.
+            result.fail(str(error).replace(path, Path(path).name), error.exit_code)
+            continue
+        if found.name in result.anchor_curves:
+            result.fail(f"{found.name}: another clip has this name; only the first one is measured", UsageError.exit_code)
+            continue
+        facts[path] = found
+        wanted += _tasks_of(plan, path, found, result, threads, device)
+    jobs = plan.jobs or (core_count() if device == "cpu" and len(wanted) > 2 * WORTH_PROCESSES else 1)
+    result.plan = plan = replace(plan, jobs=jobs, threads=threads, device=device)
+    together, alone = split(wanted, jobs)
+    steps = _Steps(on_step, len(wanted))
+    missing = []
+    for group in (together, alone):
+        left = []
+        for task in group:
+            hit = _cached(task, facts[task.clip], store)
+            if hit is None:
+                left.append(task)
+            else:
+                _add(result, facts[task.clip], hit)
+                steps(hit.point, True, None)
+        missing.append(left)
+    remaining = Remaining({path: f.samples for path, f in facts.items()}, *missing, jobs)
+    for task, outcome in outcomes(run_task, *missing, jobs):
+        if isinstance(outcome, Failed):
+            line = f"{Path(task.clip).name}, {task.codec}: {outcome.line}"
+            if line not in result.failures:
+                result.fail(line, outcome.code)
+            steps(None, False, remaining.done(task, 0.0))
+            continue
+        store.put(_key(task, facts[task.clip]), _entry(outcome))
+        _add(result, facts[task.clip], outcome)
+        steps(outcome.point, False, remaining.done(task, outcome.seconds))
+    if plan.memory and facts:
+        _measure_memory(plan, facts, result, store, threads, device)
+    if store.broken:
+        result.notes.append(store.broken)
+    result.points.sort(key=lambda p: ([f.name for f in facts.values()].index(p.clip), not p.codec.startswith("ours"), p.codec, p.setting))
+    evaluate(plan, result)
+    return result
 
-    def fail(self, line: str, code: int) -> None:
-        self.failures.append(line)
-        self.exit_code = self.exit_code or code
 
-    def of(self, clip: str, codec: str) -> list[Point]:
-        """The points of a codec on a clip, by rising setting."""
-        return sorted((p for p in self.points if (p.clip, p.codec) == (clip, codec)), key=lambda p: p.setting)
+class _Steps:
+    def __init__(self, on_step: Callable[[Step], None], count: int) -> None:
+        self.on_step, self.count, self.number = on_step, count, 0
 
-
-def load_anchors(path: Path) -> dict[str, dict[str, Any]]:
-    """Precomputed curves from a JSON file. Raises InputError."""
-    try:
-        anchors = json.loads(path.read_text())
-        curves = [c for entry in anchors.values() for c in entry.values() if isinstance(c, list)]
-        ok = all(isinstance(entry["n"], int) for entry in anchors.values()) and all(p["bpp"] > 0 and p["psnr"] >= 0 for c in curves for p in c)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except (ValueError, TypeError, AttributeError, LookupError):
-        ok = False
-    if not ok:
-        raise InputError(f"{path}: no anchor curves (expected are, for each clip, n and lists of points with bpp and psnr)")
-    return anchors
+    def __call__(self, point: Point | None, cached: bool, left: float | None) -> None:
+        self.number += 1
+        self.on_step(Step(self.number, self.count, point, cached, left))
 
 
-def run(plan: Plan, on_point: Callable[[int, int, Point | None], None] = lambda done, count, point: None) -> Result:
-    """Measure all points of a plan; ``on_point(done, all, point)`` after each. What fails becomes a line of the result, and the rest goes on.
-
-    Raises ModelError and UsageError for what concerns every clip."""
-    result = Result()
+def _check(plan: Plan) -> None:
     loaded = by_name(plan.model)
     for level in plan.levels:
         if not 1 <= level <= loaded.levels:
             raise UsageError(f"level {level}: model {loaded.name!r} has levels {', '.join(map(str, range(1, loaded.levels + 1)))}")
     for quality in plan.qualities:
         EncodeOptions(quality=quality).quality_index()
-    tasks = []
-    for path in dict.fromkeys(plan.clips):
-        try:
-            clip = _clip(path, plan.frames)
-        except NcodecError as error:
-            result.fail(str(error), error.exit_code)
-            continue
-        if clip.name in result.anchor_curves:
-            result.fail(f"{path}: another clip has this name; only the first one is measured", UsageError.exit_code)
-            continue
-        result.anchor_curves[clip.name] = _precomputed(plan, clip)
-        tasks += _tasks(plan, path, clip.name, result)
-    for done, (task, outcome) in enumerate(_outcomes(tasks, plan.jobs), 1):
-        if isinstance(outcome, str):
-            result.fail(f"{Path(task.clip).name}, {task.codec}, {task.setting:g}: {outcome}", 1)
-        else:
-            result.points.append(outcome)
-        on_point(done, len(tasks), None if isinstance(outcome, str) else outcome)
-    _evaluate(plan, result)
-    return result
 
 
-def _tasks(plan: Plan, path: str, clip: str, result: Result) -> Iterator[Task]:
-    known = result.anchor_curves[clip]
+def _with_what_there_is(plan: Plan, result: Result) -> Plan:
+    """The plan without encoders and measures that this machine lacks; each costs one line."""
+    against, measures = [], []
     for name in plan.against:
-        if name not in known or name == KIND_ANCHOR:  # frames by kind are not among precomputed figures
-            yield from (Task(path, plan.frames, name, crf) for crf in classical.CONDITIONS[name].crf)
-    for level in plan.levels:
-        variants = [Variant()]
-        variants += SKIPPING if plan.saec and level == plan.levels[0] else ()
-        variants += uniform_widths(by_name(plan.model), level) if plan.widths and level > 1 else ()
-        for variant in variants:
-            for quality in plan.qualities:
-                yield Task(path, plan.frames, ours.codec_name(level, variant), quality, level, variant, plan.model, plan.gop, plan.device,
-                           entropy=plan.saec and (variant in SKIPPING or level == plan.levels[0]))
+        reason = stills.missing(name) if name in STILLS else classical.missing(name)
+        if reason:
+            result.fail(f"{name} is left out: {reason}", UsageError.exit_code)
+        else:
+            against.append(name)
+    for name in plan.measures:
+        reason = unavailable(name)
+        if reason:
+            result.fail(reason, UsageError.exit_code)
+        else:
+            measures.append(name)
+    return replace(plan, against=tuple(against), measures=tuple(measures))
 
 
-def _outcomes(tasks: Sequence[Task], jobs: int) -> Iterator[tuple[Task, Point | str]]:
-    """Without other processes every point is timed. With them, only some are, after all others and alone: the middle setting of each codec on
-    each clip, and points that ask for the time of entropy decoding."""
-    if jobs <= 1:
-        yield from ((task, _run_safely(task)) for task in tasks)
+def _facts(plan: Plan, path: str, store: cache.Store) -> _Facts:
+    digest = cache.file_digest(path)
+    key = cache.key("clip", file=digest, name=Path(path).suffix.lower(), frames=plan.frames, program=cache.program(ours=False))
+    if digest and (found := store.get(key)):
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            return _Facts(**found | {"name": Path(path).name, "notes": tuple(found["notes"]), "place": Place(**found["place"]),
+                                     "source": base64.b64decode(found["source"])})
+    clip = _clip(path, plan.frames)
+    content = f"{digest} {plan.frames}"
+    if digest is None:
+        content = clip_digest(clip)
+    place = choose_place(clip)
+    facts = _Facts(clip.name, hashlib.sha256(content.encode()).hexdigest(), len(clip.frames), clip.video.width, clip.video.height, clip.still,
+                   clip.notes, place, cut(clip.frames[place.frame].planes, place, clip.video.colour))
+    if digest:
+        store.put(key, asdict(facts) | {"source": base64.b64encode(facts.source).decode()})
+    return facts
+
+
+def _tasks_of(plan: Plan, path: str, facts: _Facts, result: Result, threads: int, device: str) -> Sequence[Task]:
+    entry = plan.anchors.get(facts.name, {})
+    known = entry.get("n") == facts.frames  # otherwise of another clip, or of another part of it
+    result.anchor_curves[facts.name] = {n: [(p["bpp"], p["psnr"]) for p in entry[n]] for n in plan.against if n in entry} if known else {}
+    result.notes += [f"{facts.name}: {note}" for note in facts.notes]
+    if facts.still:
+        result.stills.add(facts.name)
+    result.places[facts.name], result.sources[facts.name] = facts.place, facts.source
+    found = list(tasks(plan, path, facts.name, result, threads, device))
+    wrong = {t.codec for t in found if t.codec in STILLS and not facts.still}
+    for name in sorted(wrong):
+        result.fail(f"{facts.name}: {name} is for still pictures", UsageError.exit_code)
+    return [t for t in found if t.codec not in wrong]
+
+
+def _key(task: Task, facts: _Facts) -> str:
+    common = {"clip": facts.content, "setting": float(task.setting), "timed": task.timed, "threads": task.threads if task.timed else 1,
+              "measures": sorted(task.measures), "place": task.place and asdict(task.place), "machine": cache.machine(),
+              "program": cache.program(ours=task.level is not None)}
+    if task.level is None:
+        return cache.key("classical", condition=condition(task.codec).facts() | {"settings": None, "what": None}, **common)
+    return cache.key("ours", **model_facts(by_name(task.model)), level=task.level, variant=variant_facts(task.variant), gop=task.gop, device=cache.device_name(task.device), entropy=task.entropy, **common)
+
+
+def _cached(task: Task, facts: _Facts, store: cache.Store) -> Found | None:
+    # A timed point serves where none is asked for, too.
+    candidates = [task] if task.timed else [replace(task, timed=True), task]
+    for candidate in candidates:
+        entry = store.get(_key(candidate, facts))
+        try:
+            if entry is not None:
+                return Found(Point.from_dict(entry["point"] | {"clip": facts.name}), base64.b64decode(entry["crop"]) if entry["crop"] else None)
+        except (KeyError, TypeError, ValueError):
+            continue
+    return None
+
+
+def _entry(found: Found) -> dict:
+    return {"point": found.point.to_dict(), "crop": base64.b64encode(found.crop).decode() if found.crop else None}
+
+
+def _add(result: Result, facts: _Facts, found: Found) -> None:
+    result.points.append(found.point)
+    if found.crop:
+        result.crops[facts.name, found.point.codec, found.point.setting] = found.crop
+
+
+def _measure_memory(plan: Plan, facts: dict[str, _Facts], result: Result, store: cache.Store, threads: int, device: str) -> None:
+    """Peak memory on the clip with the largest picture, at each codec's middle setting."""
+    path = max(facts, key=lambda p: facts[p].width * facts[p].height)
+    clip = facts[path]
+    if cache.file_digest(path) is None:
         return
-    alone = _timed_alone(tasks)
-    together = [replace(t, timed=False) for t in tasks if t not in alone]
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
-        futures = {pool.submit(_run_safely, task): task for task in together}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    yield from ((task, _run_safely(task)) for task in alone)
-
-
-def _timed_alone(tasks: Sequence[Task]) -> list[Task]:
-    groups: dict[tuple[str, str], list[Task]] = {}
-    for task in tasks:
-        if task.variant == Variant():
-            groups.setdefault((task.clip, task.codec), []).append(task)
-    chosen = {id(group[len(group) // 2]) for group in groups.values()} | {id(t) for t in tasks if t.entropy}
-    return [t for t in tasks if id(t) in chosen]
-
-
-def _one_thread() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
-
-
-def _precomputed(plan: Plan, clip: Clip) -> dict[str, Curve]:
-    entry = plan.anchors.get(clip.name, {})
-    if entry.get("n") != len(clip.frames):
-        return {}  # another clip, or a part of it
-    return {name: [(p["bpp"], p["psnr"]) for p in entry[name]] for name in plan.against if name in entry}
-
-
-def _evaluate(plan: Plan, result: Result) -> None:
-    level_names = [ours.codec_name(level) for level in plan.levels]
-    for clip in result.anchor_curves:
-        anchors = {name: result.anchor_curves[clip].get(name) or curve(result.of(clip, name)) for name in plan.against}
-        anchors[level_names[0]] = curve(result.of(clip, level_names[0]))
-        for name, anchor in anchors.items():
-            for codec in level_names:
-                tested = curve(result.of(clip, codec))
-                if tested and anchor and codec != name:
-                    result.bd.setdefault(name, {}).setdefault(codec, {})[clip] = bd(anchor, tested)
-        their = result.of(clip, KIND_ANCHOR)
-        for codec in level_names:
-            result.kinds += beside(result.of(clip, codec), their) if their else []
-        for level in plan.levels:
-            plain = result.of(clip, ours.codec_name(level))
-            own = {"saec": SKIPPING if plan.saec and level == plan.levels[0] else (),
-                   "widths": uniform_widths(by_name(plan.model), level) if plan.widths and level > 1 else ()}
-            for table, variants in own.items():
-                rows = [result.of(clip, ours.codec_name(level, v)) for v in variants]
-                getattr(result, table).extend(variant_row(points, plain) for points in ([plain, *rows] if rows else []) if points and plain)
+    for codec in dict.fromkeys(p.codec for p in result.points if p.clip == clip.name and " " not in p.codec):
+        points = result.of(clip.name, codec)
+        point = points[len(points) // 2]
+        level = int(codec.rpartition("-l")[2]) if codec.startswith("ours-l") else None
+        task = MemoryTask(path, plan.frames, codec, point.setting, level, plan.model, plan.gop, device, threads)
+        like = Task(path, plan.frames, codec, point.setting, level, model=plan.model, gop=plan.gop, device=device, threads=threads)
+        key = cache.key("memory", of=_key(like, clip))
+        found = store.get(key)
+        if found is None:
+            try:
+                peaks = memory.measure(task)
+            except NcodecError as error:
+                result.fail(f"{clip.name}, {codec}: peak memory: {error}", error.exit_code)
+                continue
+            found = {"encode": peaks[0], "decode": peaks[1]}
+            store.put(key, found)
+        result.points[result.points.index(point)] = replace(point, encode_memory=found["encode"], decode_memory=found["decode"])

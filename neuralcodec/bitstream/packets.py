@@ -32,7 +32,8 @@ class FramePacket:
     """One coded frame.
 
     ``intra`` is true for the first packet of each group, and for no other. ``modes`` has one mask byte, 64 * mode +
-    parameter (mode 0 without one), for each latent that can be skipped, at most three. ``payload`` is the entropy coder's. Where the writer is given None,
+    parameter (mode 0 without one), for each latent, or part of one, that can be skipped, at most three. ``payload`` is the
+    entropy coder's. Where the writer is given None,
     it fills in the ordinary value, which a reader then returns: ``quality`` (index, 0..200) that of the group;
     ``references`` the frame before in decode order, as distances in decode order (1 is the frame decoded just before);
     ``display_order`` and ``decode_order`` count from 0 within the group, ordinarily alike. ``duration`` 0 is unknown.

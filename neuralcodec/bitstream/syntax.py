@@ -116,10 +116,10 @@ class WidthTables:
 
 
 class Modes:
-    """u8: the count (0..3) in bits 0-1, then two bits for the mode of each latent from bit 2, unused bits zero; then for
-    each latent of a mode other than 0, in order, its parameter (u8, 0..63). A value is 64 * mode + parameter."""
+    """u8: the count (0..3) in bits 0-1, then two bits for the mode of each entry from bit 2, unused bits zero; then for
+    each entry of a mode other than 0, in order, its parameter (u8, 0..63). A value is 64 * mode + parameter."""
 
-    text = "count and modes of 2 bits each, 0..3 latents; u8, 0..63 for each mode but 0"
+    text = "count and modes of 2 bits each, 0..3 entries; u8, 0..63 for each mode but 0"
 
     def write(self, value: Any) -> bytes:
         if len(value) > MAX_MODES:
@@ -219,7 +219,7 @@ FRAME = Layout(
           FrameFlag.STRUCTURE),
     Field("quality", Uint(1, 0, QUALITY_STEPS), "quality index", FrameFlag.QUALITY),
     Field("extension", Blob(1 << 16), "for later versions; skipped", FrameFlag.EXTENSION),
-    Field("modes", Modes(), "mask mode of each latent that can be skipped"),
+    Field("modes", Modes(), "mask mode of each latent, or part of one, that can be skipped"),
     Field("payload", Rest(), "the entropy coder's payload"),
 )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,11 @@ import click
 from neuralcodec.cli.common import Talk, talk_options
 
 if TYPE_CHECKING:
-    from neuralcodec.bench.compare import KindRow, VariantRow
-    from neuralcodec.bench.points import Point
-    from neuralcodec.bench.run import Plan, Result
+    from neuralcodec.bench.plan import Plan
+    from neuralcodec.bench.run import Step
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".avif")
+_DIR, _FILE = click.Path(path_type=Path, file_okay=False), click.Path(path_type=Path)
 
 
 class Numbers(click.ParamType):
@@ -31,138 +34,193 @@ class Numbers(click.ParamType):
 
 
 @click.command(short_help="Measure rate, distortion and speed beside classical codecs.")
-@click.argument("clips", nargs=-1, required=True, metavar="CLIP...")
-@click.option("--against", default="x264-medium-ld32,x265-medium-ld32", show_default=True, metavar="NAME,...",
-              help="Classical encoders: x264, x265, svtav1, or a condition's full name; none for none.")
+@click.argument("clips", nargs=-1, metavar="CLIP...")
+@click.option("--against", metavar="NAME,...", help="Classical encoders: x264, x265, svtav1, jpeg, webp, avif, x265-intra, a set (ruler, elfvc, stills) or a "
+              "condition's full name; none for none.  [default: x264,x265; for pictures: stills]")
 @click.option("--levels", type=Numbers(int), help="Levels of our codec (default: all that the model has).")
-@click.option("--qualities", type=Numbers(float), default="10,30,50,70,90", show_default=True)
+@click.option("--qualities", type=Numbers(float), help="Qualities of our codec.  [default: 10,30,50,70,90]")
+@click.option("--metrics", metavar="NAME,...", help="Beside PSNR: ms_ssim, xpsnr, vmaf; none for none (default: all that this machine can compute).")
 @click.option("--model", metavar="NAME", help="One of `ncodec models`, or a model file.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="Only the first N frames of each clip.")
 @click.option("--gop", type=click.IntRange(0), default=32, show_default=True, metavar="N", help="Frames in a group of pictures of our codec.")
-@click.option("--anchors", type=click.Path(path_type=Path), metavar="FILE.json", help="Curves of the classical encoders, measured before.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write points.tsv, report.json and rd.png there.")
+@click.option("--anchors", type=_FILE, metavar="FILE.json", help="Curves of the classical encoders, measured before.")
+@click.option("--out", type=_DIR, metavar="DIR", help="Write index.html, report.json and points.tsv there.")
+@click.option("--quick", is_flag=True, help="A subset that ends within two minutes on two cores.")
 @click.option("--saec", is_flag=True, help="Also compare ways to skip latents, at the first level.")
 @click.option("--widths", is_flag=True, help="Also compare learned widths with uniform ones.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Processes. With more than one, few points are timed.")
+@click.option("--memory/--no-memory", default=True, show_default=True, help="Peak memory of each codec on the largest picture, in processes of its own.")
+@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Processes (default: one a core). With more than one, only the middle point of each curve "
+              "is timed, alone; with 1, every point.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of every decoder in timed runs (default: one a core).")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:n]")
+@click.option("--cache", "cache_folder", type=_DIR, metavar="DIR", help="Where measured points are kept (default: in the user's cache folder).")
+@click.option("--no-cache", is_flag=True, help="Measure everything anew and keep nothing.")
+@click.option("--tables", is_flag=True, help="Instead: the papers' tables from our models, on the clips (default: the demo clip).")
+@click.option("--check-timing", is_flag=True, help="Instead: time decoding twice; exit code 10 if the ratios to x264 differ by 10 % or more.")
+@click.option("--compare", nargs=2, type=_FILE, metavar="OLD.json NEW.json", help="Instead: what changed between two reports; exit code 9 if worse.")
+@click.option("--figures", nargs=2, type=_FILE, metavar="REPORT.json README.md", help="Instead: write a report's figures into a marked block.")
 @talk_options
 @click.pass_context
-def bench(ctx: click.Context, clips: tuple[str, ...], against: str, levels: tuple[int, ...] | None, qualities: tuple[float, ...], model: str | None,
-          frames: int | None, gop: int, anchors: Path | None, out: Path | None, saec: bool, widths: bool, jobs: int, device: str, quiet: bool,
-          verbose: bool) -> None:
-    """Encode and decode each CLIP with our codec and with classical encoders, and compare them.
+def bench(ctx: click.Context, clips: tuple[str, ...], quiet: bool, verbose: bool, **options: Any) -> None:
+    """Encode and decode each CLIP (video or picture) with our codec and with classical encoders, and compare them.
 
     Rates are of our whole file without side streams and of the classical encoders' elementary streams without supplemental
     information; PSNR is the mean over frames of (6 Y + U + V) / 8 on 8-bit planes; BD-rate by piecewise cubic interpolation,
-    for each clip, then the mean. A clip that cannot be read costs one line and the exit code.
+    for each clip, then the mean. What was measured once is kept: the same command goes on where it was interrupted.
+
+    A clip or encoder that cannot be had costs one line and the exit code; 9: --compare found something worse; 10: times are
+    unsteady.
     """
+    talk = Talk(quiet, verbose)
+    if options["compare"]:
+        ctx.exit(_compare(*options["compare"]))
+    if options["figures"]:
+        from neuralcodec.bench.readme import rewrite
+
+        rewrite(*options["figures"])
+        return
+    if options["tables"]:
+        ctx.exit(_tables(talk, clips, options))
+    if not clips:
+        raise click.UsageError("Missing argument 'CLIP...'.", ctx)
+    if options["check_timing"]:
+        ctx.exit(_check_timing(talk, clips, options))
+    ctx.exit(_bench(talk, clips, options))
+
+
+def _bench(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> int:
     from neuralcodec.bench.report import write_report
-    from neuralcodec.bench.run import Plan, load_anchors, run
+    from neuralcodec.bench.run import run
+    from neuralcodec.cli.bench_tables import print_result
+
+    plan, last = _plan(talk, clips, options), None
+
+    def show(step: Step) -> None:
+        nonlocal last
+        last = step
+        p = step.point
+        text = f"{p.clip} {p.codec} {p.setting:g}: {p.bpp:.4f} bits/pixel, {p.psnr:.2f} dB{' (kept)' if step.cached else ''}" if p else ""
+        advance(step.done, f"of {step.count}{_left(step.left)}  {text}")
+        talk.detail(f"{step.done}/{step.count}{_left(step.left)} {text}")
+
+    try:
+        with talk.progress("bench", None) as advance:
+            result = run(plan, show)
+    except KeyboardInterrupt:
+        if last is not None and plan.cache:
+            talk.note(f"{last.done} of {last.count} points are kept: the same command goes on from there")
+        raise
+    talk.notes(result.notes)
+    for line in result.failures:
+        click.echo(f"ncodec: {line}", err=True)
+    print_result(result)
+    if options["out"] is not None and result.points:
+        written, why = write_report(options["out"], result.plan, result)
+        talk.note("written: " + ", ".join(map(str, written)))
+        if why:
+            talk.note(why)
+    return result.exit_code
+
+
+def _left(seconds: float | None) -> str:
+    """"; about 3 min left"."""
+    if seconds is None:
+        return ""
+    return f"; about {math.ceil(seconds / 60)} min left" if seconds > 90 else f"; about {math.ceil(seconds)} s left"
+
+
+def _plan(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> Plan:
+    from neuralcodec.bench import cache
+    from neuralcodec.bench.metrics import MEASURES
+    from neuralcodec.bench.perceptual import unavailable
+    from neuralcodec.bench.plan import Plan, load_anchors
+    from neuralcodec.bench.quick import quick
     from neuralcodec.codecs.registry import DEFAULT_MODEL, by_name
 
-    talk = Talk(quiet, verbose)
-    loaded = by_name(model or DEFAULT_MODEL)
-    names = () if against == "none" else tuple(against.split(","))
-    plan = Plan(clips, model or DEFAULT_MODEL, names, levels or tuple(range(1, loaded.levels + 1)), qualities, gop, frames, device, saec, widths,
-                jobs, load_anchors(anchors) if anchors else {})
-    with talk.progress("bench", None) as advance:
+    if options["cache_folder"] and options["no_cache"]:
+        raise click.UsageError("--cache and --no-cache exclude each other.")
+    stills = all(c.lower().endswith(_PICTURES) for c in clips)
+    against = options["against"] or ("stills" if stills else "x264,x265")
+    if options["metrics"] is None:
+        names = [n for n in MEASURES if n != "psnr"]
+        reasons = {n: unavailable(n) for n in names}
+        talk.notes([reason for reason in reasons.values() if reason])
+        measures = tuple(n for n in names if not reasons[n])
+    else:
+        measures = tuple(n for n in options["metrics"].split(",") if n not in ("none", "psnr"))
+        if unknown := [n for n in measures if n not in MEASURES]:
+            raise click.UsageError(f"Unknown metric {unknown[0]!r}; choose from {', '.join(MEASURES)}, none.")
+        measures = ("psnr_rgb", *(n for n in measures if n != "psnr_rgb"))
+    name = options["model"] or DEFAULT_MODEL
+    folder = None if options["no_cache"] else options["cache_folder"] or cache.default_folder()
+    plan = Plan(clips, name, () if against == "none" else tuple(against.split(",")), options["levels"] or tuple(range(1, by_name(name).levels + 1)),
+                options["qualities"] or Plan.qualities, options["gop"], options["frames"], options["device"], options["saec"], options["widths"],
+                options["jobs"], load_anchors(options["anchors"]) if options["anchors"] else {}, measures, threads=options["threads"],
+                memory=options["memory"], cache=folder)
+    if options["quick"]:
+        plan = quick(plan, levels=not options["levels"], qualities=not options["qualities"], frames=not options["frames"])
+    return plan
 
-        def show(done: int, count: int, point: Point | None) -> None:
-            text = f"{point.clip} {point.codec} {point.setting:g}: {point.bpp:.4f} bits/pixel, {point.psnr:.2f} dB" if point else ""
+
+def _compare(old: Path, new: Path) -> int:
+    from neuralcodec.bench.difference import WORSE, differences, got_worse, read_points, table
+    from neuralcodec.cli.bench_tables import show
+
+    changes = differences(read_points(old), read_points(new))
+    show([table(changes, (old.name, new.name))])
+    return WORSE if got_worse(changes) else 0
+
+
+def _tables(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> int:
+    from neuralcodec.bench import cache
+    from neuralcodec.bench.keep import keeping
+    from neuralcodec.bench.points import read_clip
+    from neuralcodec.bench.report import write_tables
+    from neuralcodec.bench.tables import installed_models, paper_tables
+    from neuralcodec.cli.bench_tables import show
+    from neuralcodec.codecs.registry import by_name
+    from neuralcodec.core.errors import NcodecError
+    from neuralcodec.core.resources import demo_clip
+    from neuralcodec.pipeline import choose_device
+
+    read, code = [], 0
+    for path in clips or (str(demo_clip()),):
+        try:
+            read.append(read_clip(path, options["frames"]))
+        except NcodecError as error:
+            click.echo(f"ncodec: {error}", err=True)
+            code = code or error.exit_code
+    models = [by_name(options["model"])] if options["model"] else installed_models()
+    wanted = {"levels": options["levels"], "qualities": options["qualities"], "threads": options["threads"]}
+    store = cache.Store(None if options["no_cache"] else options["cache_folder"] or cache.default_folder())
+    with talk.progress("tables", None) as advance:
+
+        def step(done: int, count: int, text: str) -> None:
             advance(done, f"of {count}  {text}")
             talk.detail(f"{done}/{count} {text}")
 
-        result = run(plan, show)
-    for line in result.failures:
-        click.echo(f"ncodec: {line}", err=True)
-    _print(plan, result)
-    if out is not None and result.points:
-        written = write_report(out, plan, result)
-        talk.note("written: " + ", ".join(map(str, written)))
-        if not (out / "rd.png") in written:
-            talk.note("no plot: the package matplotlib is missing (pip install 'neuralcodec[bench]')")
-    ctx.exit(result.exit_code)
+        tables = paper_tables(models, read, on_progress=step, gop=options["gop"], device=choose_device(options["device"]), measure=keeping(store),
+                              **{k: v for k, v in wanted.items() if v})
+    show(tables)
+    if options["out"] is not None:
+        talk.note("written: " + ", ".join(map(str, write_tables(options["out"], tables))))
+    return code
 
 
-def _print(plan: Plan, result: Result) -> None:
-    from rich.console import Console
+def _check_timing(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> int:
+    from neuralcodec.bench.points import read_clip
+    from neuralcodec.bench.timing import BOUND_PERCENT, UNSTEADY, check
+    from neuralcodec.cli.bench_tables import show, steadiness_table
+    from neuralcodec.codecs.registry import DEFAULT_MODEL, by_name
+    from neuralcodec.pipeline import choose_device
+    from neuralcodec.pipeline.device import core_count
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=160)  # nothing is cut off in a file
-    for clip in result.anchor_curves:
-        rows = [p for p in result.points if p.clip == clip and " " not in p.codec]
-        if rows:
-            console.print(_points_table(clip, sorted(rows, key=lambda p: (not p.codec.startswith("ours"), p.codec, p.setting))))
-    if result.bd:
-        console.print(_bd_table(result))
-    if result.kinds:
-        console.print(_kinds_table(result.kinds))
-    for title, rows in (("Ways to skip; BD against the encoder's free choice", result.saec), ("Widths; BD against the learned ones", result.widths)):
-        if rows:
-            console.print(_variants_table(title, rows))
-
-
-def _table(title: str, *columns: str, left: int = 1) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", title_style="bold", caption_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for number, column in enumerate(columns):
-        if number < left:
-            table.add_column(column, overflow="fold")
-        else:
-            table.add_column(column, justify="right", no_wrap=True)
-    return table
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
-
-
-def _points_table(clip: str, points: list[Point]) -> Any:
-    table = _table(f"{clip}, {points[0].width}x{points[0].height}, {points[0].frames} frames", "codec", "setting", "bits/pixel", "PSNR", "Y", "U",
-                   "V", "enc s", "dec s", "first s")
-    for p in points:
-        table.add_row(p.codec, f"{p.setting:g}", f"{p.bpp:.4f}", *(f"{v:.2f}" for v in (p.psnr, p.psnr_y, p.psnr_u, p.psnr_v)),
-                      *(_number(v, ".2f") for v in (p.encode_s, p.decode_s, p.first_frame_s)))
-    return table
-
-
-def _bd_table(result: Result) -> Any:
-    from neuralcodec.bench.bd import LEAST_DB, LEAST_SHARE, mean_bd
-
-    table = _table("BD-rate", "codec", "against", "clip", "BD-rate %", "BD-PSNR dB", "overlap dB", "overlap", left=3)
-    reasons = set()
-    for anchor, codecs in result.bd.items():
-        for codec, clips in codecs.items():
-            for clip, b in clips.items():
-                table.add_row(codec, anchor, clip, _number(b.rate, "+.1f"), _number(b.psnr, "+.2f"), f"{b.overlap_db:.2f}", f"{b.overlap:.0%}")
-                reasons.add(b.reason if b.overlap >= LEAST_SHARE and b.overlap_db >= LEAST_DB else "")
-            mean, count = mean_bd(clips.values())
-            table.add_row(codec, anchor, f"mean of {count} of {len(clips)}", _number(mean, "+.1f"), "", "", "", end_section=True)
-    table.caption = "\n".join([f"-: refused, the curves share under {LEAST_SHARE:.0%} of the narrower one's range", *sorted(reasons - {""})])
-    return table
-
-
-def _kinds_table(rows: list[KindRow]) -> Any:
-    table = _table(f"Bits a frame beside {rows[0].anchor} at the same PSNR of these frames", "clip", "codec", "quality", "kind",
-                   "PSNR", "bits", "its bits", "ours / its", left=2)
-    table.caption = "-: outside its curve"
-    for r in rows:
-        table.add_row(r.clip, r.codec, f"{r.setting:g}", r.kind, f"{r.psnr:.2f}", f"{r.bits:.0f}", _number(r.anchor_bits, ".0f"),
-                      _number(r.ratio, ".2f"))
-    return table
-
-
-def _variants_table(title: str, rows: list[VariantRow]) -> Any:
-    latents = sorted({name for row in rows for s in row.settings for name in s["skipped"]})
-    table = _table(title, "clip", "codec", "BD-rate %", "BD-PSNR", "quality", "bits", "PSNR", *(f"skip {name}" for name in latents), "entropy ms",
-                   "kMAC I", "P", left=2)
-    for row in rows:
-        for number, s in enumerate(row.settings):
-            head = (row.clip, row.codec, _number(row.bd_rate, "+.2f"), _number(row.bd_psnr, "+.3f")) if number == 0 else ("",) * 4
-            table.add_row(*head, f"{s['setting']:g}", str(s["bits"]), f"{s['psnr']:.2f}",
-                          *("-" if name not in s["skipped"] else f"{s['skipped'][name]:.1%}" for name in latents),
-                          _number(s.get("entropy_ms"), ".2f"), f"{s['kmac_i']:.2f}", f"{s['kmac_p']:.2f}", end_section=number == len(row.settings) - 1)
-    return table
+    loaded, rows = by_name(options["model"] or DEFAULT_MODEL), {}
+    qualities, threads = options["qualities"] or (50.0,), options["threads"] or core_count()
+    for path in clips:
+        clip = read_clip(path, options["frames"])
+        rows[clip.name] = check(clip, loaded, options["levels"] or tuple(range(1, loaded.levels + 1)), qualities[0], gop=options["gop"], threads=threads,
+                                device=choose_device(options["device"]))
+        talk.detail(f"{clip.name}: timed twice")
+    show([steadiness_table(rows, threads)])
+    return UNSTEADY if any(r.percent >= BOUND_PERCENT for found in rows.values() for r in found) else 0

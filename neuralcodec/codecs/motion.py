@@ -53,13 +53,14 @@ class MotionEncoder(nn.Module):
         self.trunk = nn.Sequential(*(Block(c) for _ in range(config.encoder_blocks)))
         self.down = nn.Conv2d(4 * c, config.latent, 1)
         self.last = Block(config.latent)
+        self.reads_quality = config.full_rank
         if config.full_rank:
             start_vectors_analysis(self.enter, self.down)
 
     def forward(self, flow: Tensor, still: Tensor, moved: Tensor, quality: Tensor) -> Tensor:
         """``still`` and ``moved`` (B, 1, H/8, W/8): mean absolute error of each cell without and with the flow, where a vector pays."""
         x = torch.cat([flow / VECTOR_UNIT, still * 4, moved * 4], 1)
-        if self.enter.in_channels == 5:
+        if self.reads_quality:
             level = (quality.to(x.dtype) / QUALITY_STEPS).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])
             x = torch.cat([x, level], 1)
         x = self.trunk(self.enter(x.contiguous(memory_format=torch.channels_last)))  # (B, channels, H/8, W/8)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from neuralcodec.codecs.intra import HyperEncoder
+from neuralcodec.codecs.motion import MotionEncoder
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.core.errors import UsageError
 from neuralcodec.nn.quality import ANCHORS, QualityBias, QualityGain
@@ -27,6 +28,9 @@ def set_top_quality(model: nn.Module, top: float) -> None:
             tables = [module.hyper_gain]
         elif isinstance(module, LatentPrior):
             tables = [module.hyper_scale]
+        elif isinstance(module, MotionEncoder) and module.reads_quality:
+            module.enter.weight[:, -1] *= top / 100
+            continue
         else:
             continue
         for table in tables:

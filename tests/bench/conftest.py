@@ -27,6 +27,14 @@ def texture(count: int = COUNT) -> list[Frame]:
     return frames
 
 
+@pytest.fixture(autouse=True)
+def short_timing(monkeypatch):
+    """Times need not be good here: no more than the least number of runs."""
+    from neuralcodec.bench import scores
+
+    monkeypatch.setattr(scores, "ENOUGH_SECONDS", 0.0)
+
+
 @pytest.fixture(scope="session")
 def clip() -> Clip:
     return Clip("texture.y4m", VideoProperties(WIDTH, HEIGHT, Fraction(1, 25), Fraction(25)), texture())

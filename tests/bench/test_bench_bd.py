@@ -48,6 +48,28 @@ def test_it_agrees_with_the_sampled_integral_of_pchip():
     assert bd(CURVE, other).rate == pytest.approx(100 * (math.exp(np.mean(b - a)) - 1), abs=0.01)
 
 
+def test_the_test_data_of_the_bjontegaard_package():
+    """x265 with two presets, from that package's documentation; the figures are worked out here without it."""
+    from scipy.interpolate import PchipInterpolator
+
+    anchor = list(zip((9487.76, 4593.60, 2486.44, 1358.24), (40.037, 38.615, 36.845, 34.851), strict=True))
+    tested = list(zip((9787.80, 4469.00, 2451.52, 1356.24), (40.121, 38.651, 36.970, 34.987), strict=True))
+    result = bd(anchor, tested)
+    x = np.linspace(34.987, 40.037, 20001)
+    a, b = (PchipInterpolator([p for _, p in sorted(c)], [math.log(r) for r, _ in sorted(c)])(x) for c in (anchor, tested))
+    assert result.rate == pytest.approx(100 * (math.exp(np.mean(b - a)) - 1), abs=0.01) and -6 < result.rate < -3
+    x = np.linspace(math.log(1358.24), math.log(9487.76), 20001)
+    a, b = (PchipInterpolator([math.log(r) for r, _ in sorted(c)], [p for _, p in sorted(c)])(x) for c in (anchor, tested))
+    assert result.psnr == pytest.approx(np.mean(b - a), abs=0.001)
+    assert bd(tested, anchor).rate == pytest.approx(100 * (1 / (1 + result.rate / 100) - 1))
+
+
+def test_other_measures_have_their_own_least_range():
+    narrow = [(1.0, 90.0), (1.1, 91.0)]
+    assert bd(narrow, narrow).rate == pytest.approx(0, abs=1e-9)
+    assert "1.00 points" in bd(narrow, narrow, 2.0, "points").reason
+
+
 def test_curves_that_share_too_little_are_refused():
     far = bd(CURVE, [(rate, psnr + 8) for rate, psnr in CURVE])
     assert far.rate is None and far.psnr is None

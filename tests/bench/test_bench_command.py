@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import html
 import json
+import math
 
 import pytest
 
-from neuralcodec.bench.run import Plan, load_anchors
+from neuralcodec.bench import timing
+from neuralcodec.bench.plan import Plan, load_anchors
+from neuralcodec.bench.quick import SAMPLES, quick
+from neuralcodec.bench.report import COLUMNS
+from neuralcodec.bench.timing import UNSTEADY, Steadiness
 from neuralcodec.cli import main
 from neuralcodec.core.errors import InputError
 
@@ -18,32 +25,57 @@ def run(capsys, *arguments):
     return stop.value.code, out, err
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def test_tables_files_and_an_unreadable_clip(capsys, clip_file, tiny_model, tmp_path):
     broken = tmp_path / "broken.mkv"
     broken.write_bytes(b"no video at all")
     code, out, err = run(capsys, broken, clip_file, "--model", tiny_model, "--against", "x265", "--levels", "1,2", "--qualities", "20,80", "--frames", 3,
-                         "--saec", "--widths", "--out", tmp_path / "report")
+                         "--saec", "--widths", "--jobs", 1, "--no-memory", "--metrics", "xpsnr", "--out", tmp_path / "report")
     assert code == 3
     assert [line for line in err.splitlines() if "broken.mkv" in line] and "Traceback" not in err
-    for text in ("texture.y4m, 70x50, 3 frames", "ours-l1", "x265-medium-ld32", "BD-rate", "Ways to skip", "no skipping", "regular mixture"):
-        assert text in out
+    for text in ("texture.y4m, 70x50, 3 frames", "ours-l1", "x265-medium-ld32", "BD-rate by PSNR", "Speed", "Bits by syntax element", "Skipped elements",
+                 "Ways to skip", "no skipping", "regular mixture", "overlap"):
+        assert text in out, text
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     ours = [p for p in report["points"] if p["codec"] == "ours-l1"]
     assert [p["setting"] for p in ours] == [20, 80]
-    assert all(p["bits"] == 8 * p["file_bytes"] for p in ours)
+    assert all(p["bits"] == 8 * p["file_bytes"] and p["xpsnr"] > 0 and p["ms_ssim"] is None for p in ours)
+    assert all(p["decode_ratio"] == pytest.approx(p["decode_s"] / p["reference_s"]) for p in ours)
+    assert report["speeds"][0]["decode_ratio"] == pytest.approx(math.sqrt(math.prod(p["decode_ratio"] for p in ours)))
     assert len(report["failures"]) == 1 and "broken.mkv" in report["failures"][0]
     assert {row["codec"] for row in report["skipping"]} > {"ours-l1", "ours-l1 derived only"}
     assert {row["kind"] for row in report["frame_kinds"]} == {"I", "P"}
-    lines = (tmp_path / "report" / "points.tsv").read_text().splitlines()
-    assert lines[0].split("\t")[:3] == ["clip", "codec", "setting"]
-    assert len(lines) == 1 + len(report["points"])
-    assert {len(line.split("\t")) for line in lines} == {16}
+    assert report["conditions"]["x265-medium-ld32"]["options"]["x265-params"].startswith("bframes=0:keyint=32")
+    assert report["conditions"]["x265-medium-ld32"]["says"].startswith("x265 (build")
+    for name in ("date", "commit", "program", "machine", "versions", "model", "speeds", "bd_measures"):
+        assert name in report, name
+    assert "xpsnr" in report["bd_measures"] and report["machine"]["processor"]
+    with open(tmp_path / "report" / "points.tsv", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert tuple(rows[0]) == COLUMNS and len(rows) == len(report["points"])
+    assert all(row["measured"] and row["program"] and row["processor"] for row in rows)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "x265-medium-ld32" in page and str(tmp_path) not in page + (tmp_path / "report" / "report.json").read_text()
+
+
+def test_a_second_run_is_found_in_the_users_cache(capsys, clip_file, tiny_model, tmp_path):
+    common = (clip_file, "--model", tiny_model, "--against", "none", "--levels", "1", "--qualities", "50", "--frames", 2, "--no-memory", "-v")
+    assert "(kept)" not in run(capsys, *common)[2]
+    assert list((tmp_path / "cache" / "neuralcodec" / "bench").rglob("*.json"))
+    assert "(kept)" in run(capsys, *common)[2]
+    assert "(kept)" not in run(capsys, *common, "--no-cache")[2]
+    assert "(kept)" not in run(capsys, *common, "--cache", tmp_path / "other")[2]
+    assert run(capsys, *common, "--cache", tmp_path / "other", "--no-cache")[0] == 2
 
 
 def test_precomputed_curves_stand_in_for_an_encoder_on_the_whole_clip(capsys, clip_file, tiny_model, tmp_path):
     anchors = tmp_path / "anchors.json"
     points = [{"value": 20, "bpp": 0.5, "psnr": 40.0}, {"value": 30, "bpp": 0.1, "psnr": 5.0}]
-    common = (clip_file, "--model", tiny_model, "--against", "x264", "--levels", "3", "--qualities", "50", "--anchors", anchors)
+    common = (clip_file, "--model", tiny_model, "--against", "x264", "--levels", "3", "--qualities", "50", "--no-memory", "--anchors", anchors)
     anchors.write_text(json.dumps({"texture.y4m": {"n": 4, "x264-medium-ld32": points}}))
     code, out, _ = run(capsys, *common)
     assert code == 0
@@ -53,26 +85,67 @@ def test_precomputed_curves_stand_in_for_an_encoder_on_the_whole_clip(capsys, cl
 
 
 def test_several_processes_find_the_same(capsys, clip_file, tiny_model, tmp_path):
-    common = (clip_file, "--model", tiny_model, "--against", "none", "--levels", "1", "--qualities", "20,50,80", "--frames", 2, "--out")
-    assert run(capsys, *common, tmp_path / "one")[0] == 0
+    common = (clip_file, "--model", tiny_model, "--against", "none", "--levels", "1", "--qualities", "20,50,80", "--frames", 2, "--no-memory", "--no-cache",
+              "--out")
+    assert run(capsys, *common, tmp_path / "one", "--jobs", 1)[0] == 0
     assert run(capsys, *common, tmp_path / "two", "--jobs", 2)[0] == 0
     one, two = (json.loads((tmp_path / name / "report.json").read_text())["points"] for name in ("one", "two"))
-    two.sort(key=lambda p: p["setting"])
     assert [p["bits"] for p in one] == [p["bits"] for p in two]
     assert [p["encode_s"] is None for p in one] == [False] * 3
     assert [p["encode_s"] is None for p in two] == [True, False, True]  # the one in the middle is timed, alone
 
 
 @pytest.mark.parametrize(("arguments", "text"), [(("--levels", "4"), "level 4"), (("--qualities", "3.3"), "steps of 0.5"), (("--levels", "x"), "1,2,3"),
-                                                 (("--against", "x266"), "x266")])
+                                                 (("--against", "x266"), "x266"), (("--metrics", "ssim"), "ssim")])
 def test_wrong_usage_is_one_line(capsys, clip_file, tiny_model, arguments, text):
-    code, out, err = run(capsys, clip_file, "--model", tiny_model, *arguments)
+    code, out, err = run(capsys, clip_file, "--model", tiny_model, "-q", *arguments)
     assert code == 2
     assert text in err and len(err.splitlines()) == 1 and not out
 
 
+def test_no_clip_is_wrong_usage(capsys):
+    code, _, err = run(capsys)
+    assert code == 2 and "CLIP" in err
+
+
 def test_a_plan_knows_encoders_by_their_full_names():
     assert Plan((), "", ("x264", "x264-medium-ld32", "svtav1")).against == ("x264-medium-ld32", "svtav1-p6")
+
+
+def test_fewer_settings_keep_the_range():
+    assert Plan((), "", settings=3).settings_of("x264") == (20, 28, 36)
+    assert Plan((), "", settings=1).settings_of("x264") == (20,)
+    assert Plan((), "").settings_of("svtav1") == (25, 33, 41, 49, 57)
+
+
+def test_quick_is_a_subset(clip_file, demo_clip, tmp_path):
+    plan = quick(Plan((str(tmp_path / "missing.y4m"), str(demo_clip), str(clip_file)), "", memory=True))
+    assert plan.clips == (str(demo_clip), str(clip_file), str(tmp_path / "missing.y4m"))
+    assert plan.levels == (1, 3) and plan.settings == 3 and len(plan.qualities) == 3 and not plan.memory
+    assert 12 <= plan.frames <= 32 and plan.frames * (360 * 240 + 70 * 50) <= SAMPLES
+    assert quick(Plan((str(demo_clip),), "", frames=5, levels=(2,)), levels=False, frames=False).frames == 5
+
+
+def test_the_papers_tables_are_printed_and_shown_by_the_page(capsys, clip_file, tiny_model, tmp_path):
+    report = tmp_path / "report"
+    common = (clip_file, "--model", tiny_model, "--levels", "1", "--qualities", "20,80", "--frames", 2, "--out", report)
+    code, out, err = run(capsys, *common, "--tables", "-v")
+    assert code == 0 and "missing" in out and "1/" in err
+    tables = json.loads((report / "tables.json").read_text())
+    assert len(tables) >= 5 and all((report / f"table-{n}.tsv").read_text().startswith("# ") for n in range(1, len(tables) + 1))
+    assert run(capsys, *common, "--against", "none", "--no-memory", "--metrics", "none")[0] == 0
+    assert tables[0]["title"] in html.unescape((report / "index.html").read_text())
+
+
+def test_timing_is_checked_twice(capsys, clip_file, tiny_model, monkeypatch):
+    code, out, err = run(capsys, clip_file, "--model", tiny_model, "--levels", "1,2", "--frames", 2, "--check-timing")
+    assert code in (0, UNSTEADY) and not err
+    assert [line.split()[1] for line in out.splitlines() if "texture" in line] == ["ours-l1", "ours-l2"]
+    for second, expected in ((3.2, 0), (3.4, UNSTEADY)):
+        row = Steadiness("ours-l1", (0.3, 0.3), (3.0, second))
+        assert row.percent == pytest.approx(100 * (second / 3 - 1)) and math.isclose(row.ratios[0], 3)
+        monkeypatch.setattr(timing, "check", lambda *a, row=row, **k: [row])
+        assert run(capsys, clip_file, "--model", tiny_model, "--check-timing")[0] == expected
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a": {"n": 1, "x": [{"bpp": 0, "psnr": 1}]}}'])

@@ -58,7 +58,8 @@ def test_psnr_is_of_what_the_decoder_shows(clip, loaded, point):
 
 def test_times_and_work_are_there(point, loaded):
     assert 0 < point.first_frame_s <= point.decode_s
-    assert point.encode_s > 0
+    assert 0 < point.encode_first_s <= point.encode_s and point.warmup_s > 0 and point.threads == 1
+    assert point.encode_fps == pytest.approx(4 / point.encode_s) and point.decode_fps == pytest.approx(4 / point.decode_s)
     assert 0 < point.extra["entropy_ms"] < point.extra["parse_ms"]
     assert point.extra["kmac_p"] == pytest.approx(float(total(complexity(loaded.model, loaded.widths[1]), INTER)) / 1000)
 

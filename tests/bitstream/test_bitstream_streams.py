@@ -132,6 +132,10 @@ def test_framing_of_an_ordinary_p_frame_is_small():
     # Both latents with a parameter, and a payload of up to 2 MB.
     assert ordinary_framing((255, 64), 300) == [11]
     assert ordinary_framing((255, 64), 20000) == [12]
+    # A latent in two parts.
+    assert ordinary_framing((0, 0, 0), 300) == [9]
+    assert ordinary_framing((255, 64, 128), 300) == [12]
+    assert ordinary_framing((255, 64, 128), 20000) == [13]
 
 
 def test_groups_of_more_frames_than_the_order_field_counts():

@@ -92,7 +92,10 @@ def test_every_mask_mode_comes_back(mode, loaded):
     if mode is None:
         assert set(shares) == {1.0}
     else:
-        assert {m >> 6 for p in stream.packets for m in p.modes} == {int(mode)}
+        assert {m >> 6 for p in stream.packets for m in p.modes[-2:]} == {int(mode)}
+        # The motion latent's parts share a mode, so only one without side information.
+        motion = {p.modes[0] >> 6 for p in stream.packets if not p.intra}
+        assert motion == {int(mode if mode in (MaskMode.DERIVED, MaskMode.THRESHOLD) else MaskMode.THRESHOLD)}
         # Otherwise this test, and all that use the toy model, would say little about masks.
         assert any(0.05 < share < 0.95 for share in shares)
 
@@ -262,8 +265,9 @@ def test_parsing_a_p_frame_without_its_predecessor(streams, loaded):
 
 def test_wrong_numbers_of_modes_and_odd_payloads_are_typed_errors(streams, loaded):
     coder, intra = FlagshipCoder(loaded.model), streams(1).packets[0]
-    for modes in ((), (0, 0), (0, 0, 0)):
-        with pytest.raises(StreamError):
+    assert [len(p.modes) for p in streams(1).packets[:2]] == [2, 3]  # both parts of the contextual latent, before them the motion's
+    for modes in ((), (0,), (0, 0, 0)):
+        with pytest.raises(StreamError, match="mask modes"):
             coder.parse("I", intra.payload, modes, 100, (HEIGHT, WIDTH), None)
     for payload in (intra.payload[:-1], intra.payload + b"\1", intra.payload + b"\0", b"\xff" * 2000):
         with pytest.raises(StreamError):

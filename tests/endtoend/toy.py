@@ -45,7 +45,7 @@ def write_toy_model(path: Path) -> LoadedModel:
         with torch.no_grad():
             _make(model)
     count = len(units(model))
-    tables = [bytes(count), bytes((0, 1, 0, 2)[i % 4] for i in range(count)), bytes((2, 1, 2, 2)[i % 4] for i in range(count))]
+    tables = [bytes(count), bytes((1, 0, 2, 0)[i % 4] for i in range(count)), bytes((2, 1, 2, 2)[i % 4] for i in range(count))]
     save_model(path, model, tables)
     return load_model(path)
 
@@ -72,7 +72,7 @@ def _make(model: Flagship) -> None:
         if isinstance(module, HyperEncoder):
             module.down2.weight.mul_(15)
         elif hasattr(module, "project"):  # residual blocks of both kinds
-            for conv, size in ((module.project, 0.003), (module.spatial, 0.01)):
+            for conv, size in ((module.project, 0.02), (module.spatial, 0.04)):
                 conv.weight.copy_(size * torch.randn(conv.weight.shape))
                 conv.bias.copy_(size * torch.randn(conv.bias.shape))
         elif isinstance(module, LatentPrior):
@@ -96,9 +96,9 @@ def _make(model: Flagship) -> None:
     _set(inter.decoder.head, rows.T)
     _set_gain(inter.gain, 2.0, 6.5)
 
-    motion, take = model.motion, torch.zeros(MOTION_CHANNELS, 4, 3, 3)
+    motion, take = model.motion, torch.zeros(MOTION_CHANNELS, 5, 3, 3)
     take[0, 0, 1, 1] = take[1, 1, 1, 1] = 1
-    take[2:] = 0.05 * torch.randn(MOTION_CHANNELS - 2, 4, 3, 3)
+    take[2:] = 0.05 * torch.randn(MOTION_CHANNELS - 2, 5, 3, 3)
     latent = CONFIG.motion.latent
     average = torch.eye(MOTION_CHANNELS).repeat_interleave(4, 1)[:latent]
     _set(motion.encoder.enter, take)
@@ -106,7 +106,7 @@ def _make(model: Flagship) -> None:
     _set(motion.decoder.up.conv, average.T)
     _set(motion.decoder.head, torch.eye(2, MOTION_CHANNELS))
     motion.refinement.head.weight.copy_(0.001 * torch.randn(motion.refinement.head.weight.shape))
-    _set_gain(motion.gain, 2.0, 5.0)
+    _set_gain(motion.gain, 3.5, 6.5)
 
 
 def _set(conv: torch.nn.Module, weight: Tensor) -> None:
@@ -133,6 +133,9 @@ def _make_prior(prior: LatentPrior) -> None:
     prior.mode.leave.weight.mul_(0.05)[:, :, 0, 0] += torch.eye(count)
     prior.mode.leave.bias.copy_(0.5 * torch.randn(count) - 2)
     prior.hyper_scale.copy_(torch.linspace(3.0, 5.0, ANCHORS)[:, None] + torch.rand(prior.hyper_scale.shape))
+    prior.start_later_parts()
+    for part in (prior.later[i] for i in range(prior.parts - 1)):
+        part.fuse.weight[:, prior.fuse.cin :].add_(0.02 * torch.randn(part.fuse.weight[:, prior.fuse.cin :].shape))
 
 
 def moving_texture(count: int, height: int = 64, width: int = 96, seed: int = 0, pts_step: int = 1) -> Iterator[Frame]:

@@ -96,10 +96,11 @@ def integers_of(stats):
 def digest() -> str:
     """sha256 over the outputs of priors of the flagship's sizes, all styles of weights and inputs."""
     result = hashlib.sha256()
+    sizes = {2: {"channels": 128, "hyper": 32, "hidden": 64, "fused": 128}, 3: {"channels": 8, "hyper": 16, "hidden": 32, "fused": 64}}
     for style in STYLES:
-        temporal = (64, 24)
-        for parts, inputs in itertools.product((2, 3), STYLES):
-            prior = random_prior(style, 3, channels=128, hyper=32, hidden=64, fused=128, temporal=temporal, parts=parts)
+        for parts, inputs in itertools.product(sizes, STYLES):
+            temporal = {2: (64, 24), 3: (8,)}[parts]
+            prior = random_prior(style, 3, temporal=temporal, parts=parts, **sizes[parts])
             z, latents, quality = random_inputs(inputs, 4, prior, (9, 14), temporal)
             with torch.inference_mode():
                 features = prior.features(z, latents, quality, (9, 14))

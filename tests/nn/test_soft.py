@@ -108,7 +108,7 @@ def test_parts_in_training_are_the_parts_in_coding(parts, skip):
         where = part_positions(part, parts, *SIZE)
         expected = prior.statistics(features, quality, part, Fixed(value.values * done, 4, 32767)).scale_index()[0][:, where].numpy()
         assert np.array_equal(scales[part], expected)
-        assert np.mean(scales[part] != first.scale_index()[0][:, where].numpy()) > 0.5
+        assert np.mean(scales[part] != first.scale_index()[0][:, where].numpy()) > 0.2
         done = done | where
     assert done.all()
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -118,10 +119,41 @@ def test_the_streams_use_what_they_are_there_for(loaded):
         for packet in reader:
             if isinstance(frame := packet.content, FramePacket):
                 qualities.add(frame.quality)
+                assert len(frame.modes) == (2 if frame.intra else 3)  # contextual latents have two parts
                 modes |= {(mode >> 6, mode >> 4 & 3) if mode >> 6 == 2 else (mode >> 6,) for mode in frame.modes}
     assert modes == {(0,), (1,), (2, 0), (2, 1), (2, 2), (2, 3), (3,)}
     assert levels == {1, 2, 3} and {0, 24, 25, 26, 199, 200} <= qualities
     assert tables == {loaded.widths} and len(set(loaded.widths)) == 3
+    config = loaded.model.config
+    assert (config.intra.parts, config.motion.parts, config.inter.parts) == (2, 3, 2) and config.intra.step_units and config.inter.step_units and config.motion.full_rank
+
+
+def test_all_parts_say_something_and_some_can_be_empty(loaded):
+    """Symbols of each part that are not 0, elements skipped and coded, and, in one stream, later parts without positions."""
+    from reference import container, networks
+    from reference.model import read_model
+
+    tensors = read_model(MODEL.read_bytes()).tensors
+    for part in ("intra.prior.later.0", "inter.prior.later.0", "motion.prior.later.0", "motion.prior.later.1"):  # these hear the parts before
+        features = tensors[f"{part.split('later')[0]}fuse.weight"].shape[1]
+        assert tensors[f"{part}.fuse.weight"][:, features:].any()
+    for name, latent_name, positions in (("level1_derived", "contextual", (8, 7)), ("level1_derived", "motion", (6, 2, 7)),
+                                         ("one_sample", "contextual", (1, 0)), ("one_sample", "motion", (1, 0, 0))):
+        stream, parts = container.read_stream((FOLDER / f"{name}.nvc").read_bytes()), []
+        rows, columns = -(-stream.header["height"] // 16), -(-stream.header["width"] // 16)
+        reference = None
+        for frame in stream.frames:
+            reference = networks.read_frame(tensors, frame.kind, frame.payload, frame.masks, frame.quality, stream.header["height"],
+                                            stream.header["width"], reference if frame.kind == "P" else None)
+            if latent_name in reference:
+                latent = reference[latent_name]
+                where = [networks.positions(part, len(positions), rows, columns) for part in range(len(positions))]
+                parts.append([(latent.value[:, w], latent.mask[:, w]) for w in where])
+        for part, count in enumerate(positions):
+            values, masks = (np.concatenate([frame[part][i] for frame in parts], 1) for i in (0, 1))
+            assert values.shape[1] == count * len(parts) and len(parts) > 2
+            if count:
+                assert len(np.unique(values[masks])) > (15 if count > 1 else 4) and 0.2 < masks.mean() < 0.95, (name, part)
 
 
 # Changed streams --------------------------------------------------------------------------------------------------------
@@ -210,9 +242,9 @@ def test_both_refuse_a_payload_too_short_for_its_picture(loaded):
 
     tensors = model.read_model(MODEL.read_bytes()).tensors
     with pytest.raises(rans.StreamError, match="within the hyper latents"):
-        networks.read_frame(tensors, "I", b"", [0], 100, 800, 800, None)
+        networks.read_frame(tensors, "I", b"", [0, 0], 100, 800, 800, None)
     with pytest.raises(StreamError, match="within the hyper latents"):
-        FlagshipCoder(loaded.model).parse("I", b"", (0,), 100, (800, 800), None)
+        FlagshipCoder(loaded.model).parse("I", b"", (0, 0), 100, (800, 800), None)
 
 
 def test_reference_container_finds_what_the_real_one_does():

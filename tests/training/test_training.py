@@ -16,14 +16,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from neuralcodec.cli.train import train
-from neuralcodec.codecs.files import load_model
+from neuralcodec.codecs.files import load_model, save_model
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
 from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
 from neuralcodec.core.errors import InputError, UsageError
+from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import pack
 from neuralcodec.nn.selection import units
 from neuralcodec.training.data import Clips, Sampler, decode_pack
@@ -179,6 +181,63 @@ def test_stage_resumes_where_it_stopped_and_export_loads(folder: Path, monkeypat
     assert all(torch.allclose(t, before[n], atol=1e-3) for n, t in model.intra.named_parameters(prefix="intra"))
 
 
+def _one_part(config: FlagshipConfig) -> FlagshipConfig:
+    return FlagshipConfig(*(replace(part, parts=1) for part in (config.intra, config.motion, config.inter)))
+
+
+@pytest.mark.parametrize("source", ["run", "model file"])
+def test_a_model_of_one_part_starts_the_later_parts_too(source: str, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    old = Flagship(_one_part(SMALL))
+    with torch.no_grad():
+        for p in old.parameters():
+            p.add_(0.05 * torch.randn(p.shape))
+    if source == "run":
+        path = tmp_path
+        save_file({f"model.{n}": t.contiguous() for n, t in old.state_dict().items()}, tmp_path / "state.safetensors")
+    else:
+        path = tmp_path / "m.safetensors"
+        save_model(path, old, [bytes(len(units(old)))])
+    model = Flagship(SMALL)
+    before = {n: t.clone() for n, t in model.motion.state_dict().items()}
+    load_initial(model, f"{path}#intra,inter")
+    assert all(torch.equal(t, before[n]) for n, t in model.motion.state_dict().items())
+    load_initial(model, path)
+    for own, theirs in ((model.intra.prior, old.intra.prior), (model.inter.prior, old.inter.prior), (model.motion.prior, old.motion.prior)):
+        inputs, outputs = theirs.fuse.weight.shape[1], theirs.fuse.weight.shape[0]
+        assert torch.allclose(own.fuse.weight, theirs.fuse.weight, atol=0.02) and own.parts > 1
+        for part in (own.later[i] for i in range(own.parts - 1)):
+            assert torch.allclose(part.fuse.weight[:outputs, :inputs], theirs.fuse.weight, atol=0.02)
+            assert not part.fuse.weight[:outputs, inputs:].any()
+            assert torch.allclose(part.fuse_mix.weight[:outputs], theirs.fuse_mix.weight, atol=0.02)
+            assert torch.allclose(part.scale_head.weight[:, :outputs], theirs.scale_head.weight, atol=0.02)
+            assert torch.allclose(part.scale_quality.anchors, theirs.scale_quality.anchors, atol=0.02)
+        # So that a later part says what the first would, whatever that came out as. (Vectors begin at their neighbours' mean instead.)
+        z = Fixed.from_integers(torch.randint(-9, 9, (1, own.hyper, 1, 1)), 0, 127)
+        shapes = {"intra": [], "inter": [own.channels, 8], "motion": [8]}[next(n for n, m in model.named_children() if m.prior is own)]
+        latents = [Fixed.from_integers(torch.randint(-99, 99, (1, n, 3, 4)), 4, 32767) for n in shapes]
+        quality = torch.tensor([60])
+        features = own.features(z, latents, quality, (3, 4))
+        known = Fixed.from_integers(torch.randint(-999, 999, (1, own.channels, 3, 4)), 4, 32767)
+        first = own.statistics(features, quality)
+        for part in range(1, own.parts):
+            later = own.statistics(features, quality, part, known)
+            assert torch.equal(first.scale_index(), later.scale_index())
+            assert torch.equal(first.mean.integers, later.mean.integers) == (own.parts == 2)
+
+
+def test_trained_later_parts_are_taken_as_they_are(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    source = Flagship(SMALL)
+    with torch.no_grad():
+        for p in source.parameters():
+            p.add_(0.05 * torch.randn(p.shape))
+    save_file({f"model.{n}": t.contiguous() for n, t in source.state_dict().items()}, tmp_path / "state.safetensors")
+    model = Flagship(SMALL)
+    load_initial(model, tmp_path)
+    assert all(torch.equal(t, source.state_dict()[n]) for n, t in model.state_dict().items())
+
+
 def test_a_signal_ends_a_stage_with_its_state_saved(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("neuralcodec.training.stages.Flagship", lambda config=None: Flagship(config or SMALL))
     timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
@@ -231,6 +290,34 @@ def test_batch_packs_to_network_input(clips: Clips) -> None:
     assert pack(batch.y[0].float(), batch.uv[0].float()).shape == (2, 96, 8, 8)
 
 
+def test_networks_at_the_top_do_what_they_did_at_its_place() -> None:
+    """All that reads the quality moves together: gains, units of steps, hyper gains, and the motion encoder's own view of it."""
+    from neuralcodec.training.calibrate import set_top_quality
+
+    torch.manual_seed(5)
+    model = Flagship(SMALL).eval()
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if ".prior." not in name:
+                p.add_(0.05 * torch.randn(p.shape))
+    x, prediction, context, reference = (torch.randn(1, c, 8, 8) for c in (96, 96, 16, 96))
+    flow, still, moved, y, m = (torch.randn(1, c, n, n) for c, n in ((2, 8), (1, 8), (1, 8), (24, 4), (8, 4)))
+
+    @torch.inference_mode()
+    def outputs(quality: int) -> list[torch.Tensor]:
+        q = torch.tensor([quality])
+        return [*model.intra.analyse(x, q), model.intra.synthesise(y, q), *model.motion.analyse(flow, still, moved, q),
+                *model.motion.synthesise(m, q, reference), *model.inter.analyse(x, prediction, context, q),
+                model.inter.synthesise(y, prediction, context, q)]
+
+    low, middle, high = (outputs(q) for q in (0, 80, 160))
+    set_top_quality(model, 80)
+    for old, quality in ((low, 0), (middle, 100), (high, 200)):
+        for a, b in zip(old, outputs(quality), strict=True):
+            assert torch.allclose(a, b, rtol=1e-3, atol=1e-4)
+    assert all(not torch.allclose(a, b, rtol=1e-2) for a, b in zip(low, high, strict=True))
+
+
 def test_top_quality_moves_the_scale_and_keeps_its_lower_end() -> None:
     from neuralcodec.nn.quality import interpolate
     from neuralcodec.training.calibrate import set_top_quality
@@ -243,7 +330,10 @@ def test_top_quality_moves_the_scale_and_keeps_its_lower_end() -> None:
     before = gain.encode.clone()
     set_top_quality(model, 80)
     assert torch.equal(gain.encode[0], before[0])
-    at = lambda table, q: interpolate(table, torch.tensor([q]))  # noqa: E731
+
+    def at(table: torch.Tensor, q: int) -> torch.Tensor:
+        return interpolate(table, torch.tensor([q]))
+
     assert torch.allclose(at(gain.encode, 200), at(before, 160), atol=1e-5)
     assert torch.allclose(at(gain.encode, 100), at(before, 80), atol=1e-5)
     with pytest.raises(UsageError):

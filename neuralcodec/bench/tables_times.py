@@ -1,0 +1,99 @@
+"""Decoding times as in paper 000, Table 3, and what skipping saves in entropy decoding (its section 4.3, "Running Time
+Reduction of our SaEC")."""
+
+from __future__ import annotations
+
+import datetime
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from neuralcodec.bench import ours
+from neuralcodec.bench.points import Clip
+from neuralcodec.bench.table import Cell, Table
+from neuralcodec.bench.tables_systems import CGSLIM_PAPER, HOSTS, Setting, found, full, label, printed
+from neuralcodec.codecs.files import LoadedModel
+from neuralcodec.pipeline import DecodeOptions, EncodeOptions
+
+TABLE_3 = {"DVC": (163, 140, 107, 79), "FVC": (127, 107, 89, 71), "DCVC": (283, 237, 189, 144)}
+"""The paper's milliseconds a frame at 1080p, on hardware that it does not name: host, then levels 1, 2 and 3."""
+DAY = "day"
+
+
+def decoding_times(
+    models: Sequence[LoadedModel],
+    clips: Sequence[Clip],
+    levels: Sequence[int],
+    quality: float,
+    setting: Setting,
+    on_step: Callable[[str], None],
+) -> Table:
+    """Table 3: milliseconds a frame for decoding, by level. Nothing else of this program may run meanwhile."""
+    heads = ("original", *(f"level {n}" for n in levels))
+    rows: list[tuple[Cell, ...]] = []
+    days: set[str] = set()
+    for host in HOSTS:
+        rows.append((f"cgSlimDecoder({host})", "as printed in the paper, 1080p", *printed(TABLE_3[host], levels)))
+        if not found(models, host.lower()):
+            rows.append((f"cgSlimDecoder({host})", "end to end", *[None] * len(heads)))
+    for loaded in models:
+        timed: list[dict[str, Any] | None] = []
+        for head, level in zip(heads, (None, *levels), strict=True):
+            if level is not None and level > loaded.levels:
+                timed.append(None)
+                continue
+            on_step(f"{loaded.name}: decoding time, {head}")
+            used = replace(loaded, widths=(full(loaded), *loaded.widths[1:])) if level is None else loaded
+            timed.append(_decoding_time(used, clips, level or 1, quality, setting))
+        days |= {day for t in timed if t for day in t[DAY]}
+        for what in dict.fromkeys(name for t in timed if t for name in t if name != DAY):
+            rows.append((label(loaded), what, *(t and t.get(what) for t in timed)))
+    return Table(
+        "Decoding time, milliseconds a frame",
+        f"{CGSLIM_PAPER}, Table 3",
+        ("system", "what", *heads),
+        tuple(rows),
+        (
+            "End to end: a file in memory to 8-bit planes in memory, mean over clips;",
+            f"median of {setting.repeats} runs after one that does not count.",
+            "The exact path (priors and entropy decoding) runs in a thread of its own beside the pictures.",
+            "Alone: on one thread, without pictures.",
+            f"Quality {quality:g}. {setting.threads_note()}",
+            *setting.notes(clips, days),
+        ),
+        ("", "", *[".2f"] * len(heads)),
+    )
+
+
+def _decoding_time(
+    loaded: LoadedModel, clips: Sequence[Clip], level: int, quality: float, setting: Setting
+) -> dict[str, Any]:
+    """Milliseconds by what was timed, mean over clips, and the days on which."""
+    found = [
+        setting.kept(
+            clip, loaded, lambda c=clip: _time(loaded, c, level, quality, setting), level=level, quality=quality
+        )
+        for clip in clips
+    ]
+    means = {what: statistics.fmean(one[what] for one in found) for what in found[0] if what != DAY}
+    return means | {DAY: sorted({one[DAY] for one in found})}
+
+
+def _time(loaded: LoadedModel, clip: Clip, level: int, quality: float, setting: Setting) -> dict[str, Any]:
+    options = DecodeOptions(workers=1, threads=setting.threads)
+    streams = []
+    for modes in (None, ()):
+        how = EncodeOptions(level, quality, setting.gop, workers=1, mask_modes=modes)
+        streams.append(ours.encode(clip, loaded, how, setting.device).data)
+    ours.decode(streams[0], loaded, options, setting.device)
+    runs = [ours.decode(streams[0], loaded, options, setting.device) for _ in range(setting.repeats)]
+    entropy, parsing = ours.entropy_milliseconds(streams[0], loaded)
+    return {
+        "end to end": 1000 * statistics.median(r.seconds for r in runs) / len(clip.frames),
+        "until the first frame": 1000 * statistics.median(r.first_seconds for r in runs),
+        "exact path alone": parsing,
+        "entropy decoding alone": entropy,
+        "entropy decoding alone, nothing skipped": ours.entropy_milliseconds(streams[1], loaded)[0],
+        DAY: datetime.date.today().isoformat(),
+    }
