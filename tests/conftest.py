@@ -31,6 +31,7 @@ def tiny_model(tmp_path_factory) -> Path:
     from neuralcodec.codecs.intra import IntraConfig
     from neuralcodec.codecs.motion import MotionConfig
     from neuralcodec.nn.selection import units
+    from neuralcodec.nn.slimmable import SlimmableBlock
 
     config = FlagshipConfig(
         IntraConfig(channels=16, latent=16, hyper=8, encoder_blocks=1, decoder_blocks=1),
@@ -41,6 +42,10 @@ def tiny_model(tmp_path_factory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(20)
         model = Flagship(config)
+        with torch.no_grad():
+            for module in model.modules():
+                if isinstance(module, SlimmableBlock):  # a new one is the identity, at every width
+                    module.project.weight.normal_(0, 0.2)
     count = len(units(model))
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     save_model(path, model, [bytes(count), bytes([1]) * count, bytes([2]) * count])

@@ -33,13 +33,15 @@ __all__ = ["KIND_ANCHOR", "Plan", "Result", "Step", "Task", "load_anchors", "run
 
 @dataclass(frozen=True)
 class Step:
-    """How far a bench is: points done and all, the last one (None where it failed), whether it came from the cache, seconds left if known."""
+    """How far a bench is: points done and all, the last one (None where it failed), whether it came from the cache, seconds left if known; after all
+    points, what is measured beside them."""
 
     done: int
     count: int
     point: Point | None
     cached: bool
     left: float | None
+    doing: str = ""
 
 
 @dataclass
@@ -145,11 +147,12 @@ def run(plan: Plan, on_step: Callable[[Step], None] = lambda step: None) -> Resu
         store.put(_key(task, facts[task.clip]), _entry(outcome))
         _add(result, facts[task.clip], outcome)
         steps(outcome.point, False, remaining.done(task, outcome.seconds))
+    order = {f.name: number for number, f in enumerate(facts.values())}
+    result.points.sort(key=lambda p: (order[p.clip], not p.codec.startswith("ours"), p.codec, p.setting))
     if plan.memory and facts:
-        _measure_memory(plan, facts, result, store, threads, device)
+        _measure_memory(plan, facts, result, store, steps.say)
     if store.broken:
         result.notes.append(store.broken)
-    result.points.sort(key=lambda p: ([f.name for f in facts.values()].index(p.clip), not p.codec.startswith("ours"), p.codec, p.setting))
     evaluate(plan, result)
     return result
 
@@ -161,6 +164,9 @@ class _Steps:
     def __call__(self, point: Point | None, cached: bool, left: float | None) -> None:
         self.number += 1
         self.on_step(Step(self.number, self.count, point, cached, left))
+
+    def say(self, doing: str) -> None:
+        self.on_step(Step(self.number, self.count, None, False, None, doing))
 
 
 def _check(plan: Plan) -> None:
@@ -256,7 +262,7 @@ def _add(result: Result, facts: _Facts, found: Found) -> None:
         result.crops[facts.name, found.point.codec, found.point.setting] = found.crop
 
 
-def _measure_memory(plan: Plan, facts: dict[str, _Facts], result: Result, store: cache.Store, threads: int, device: str) -> None:
+def _measure_memory(plan: Plan, facts: dict[str, _Facts], result: Result, store: cache.Store, say: Callable[[str], None]) -> None:
     """Peak memory on the clip with the largest picture, at each codec's middle setting."""
     path = max(facts, key=lambda p: facts[p].width * facts[p].height)
     clip = facts[path]
@@ -266,11 +272,12 @@ def _measure_memory(plan: Plan, facts: dict[str, _Facts], result: Result, store:
         points = result.of(clip.name, codec)
         point = points[len(points) // 2]
         level = int(codec.rpartition("-l")[2]) if codec.startswith("ours-l") else None
-        task = MemoryTask(path, plan.frames, codec, point.setting, level, plan.model, plan.gop, device, threads)
-        like = Task(path, plan.frames, codec, point.setting, level, model=plan.model, gop=plan.gop, device=device, threads=threads)
+        task = MemoryTask(path, plan.frames, codec, point.setting, level, plan.model, plan.gop, plan.device, plan.threads)
+        like = Task(path, plan.frames, codec, point.setting, level, model=plan.model, gop=plan.gop, device=plan.device, threads=plan.threads)
         key = cache.key("memory", of=_key(like, clip))
         found = store.get(key)
         if found is None:
+            say(f"peak memory of {codec}")
             try:
                 peaks = memory.measure(task)
             except NcodecError as error:

@@ -99,12 +99,16 @@ def _bench(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> int:
         nonlocal last
         last = step
         p = step.point
+        if step.doing:
+            advance(step.done, step.doing)
+            talk.detail(step.doing)
+            return
         text = f"{p.clip} {p.codec} {p.setting:g}: {p.bpp:.4f} bits/pixel, {p.psnr:.2f} dB{' (kept)' if step.cached else ''}" if p else ""
         advance(step.done, f"of {step.count}{_left(step.left)}  {text}")
         talk.detail(f"{step.done}/{step.count}{_left(step.left)} {text}")
 
     try:
-        with talk.progress("bench", None) as advance:
+        with talk.progress("bench", None, frames=False) as advance:
             result = run(plan, show)
     except KeyboardInterrupt:
         if last is not None and plan.cache:
@@ -193,7 +197,7 @@ def _tables(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> int:
     models = [by_name(options["model"])] if options["model"] else installed_models()
     wanted = {"levels": options["levels"], "qualities": options["qualities"], "threads": options["threads"]}
     store = cache.Store(None if options["no_cache"] else options["cache_folder"] or cache.default_folder())
-    with talk.progress("tables", None) as advance:
+    with talk.progress("tables", None, frames=False) as advance:
 
         def step(done: int, count: int, text: str) -> None:
             advance(done, f"of {count}  {text}")

@@ -47,8 +47,8 @@ def result_tables(result: Result) -> list[Table]:
         tables.append(_speeds(result))
     if result.kinds:
         tables.append(_kinds(result.kinds))
-    if any(p.syntax_bits for p in result.points):
-        tables += [_shares(result, "syntax_bits"), _shares(result, "skipped")]
+    for codec in dict.fromkeys(p.codec for p in result.points if p.syntax_bits and " " not in p.codec):
+        tables.append(_shares(codec, [p for p in result.points if p.codec == codec]))
     for title, rows in (("Ways to skip; BD against the encoder's free choice", result.saec), ("Widths; BD against the learned ones", result.widths)):
         if rows:
             tables.append(_variants(title, rows))
@@ -110,26 +110,19 @@ def _kinds(rows: Sequence[KindRow]) -> Table:
                  ("", "", "g", "", ".2f", ".0f", ".0f", ".2f"))
 
 
-def _shares(result: Result, field: str) -> Table:
-    """Bits by syntax element, or skipped elements, in percent: sums (means) over clips."""
+def _shares(codec: str, points: Sequence[Point]) -> Table:
+    """Bits by syntax element and skipped elements of latents by quality, in percent: of all clips' bits, and means over clips."""
     from neuralcodec.bench.table import Table
 
-    points = [p for p in result.points if p.syntax_bits and " " not in p.codec]
-    names = list(dict.fromkeys(name for p in points for name in getattr(p, field)))
-    groups: dict[tuple[str, float], list[Point]] = {}
-    for p in sorted(points, key=lambda p: (p.codec, p.setting)):
-        groups.setdefault((p.codec, p.setting), []).append(p)
-    rows = []
-    for (codec, setting), group in groups.items():
-        if field == "syntax_bits":
-            whole = sum(p.bits for p in group)
-            cells = [100 * sum(p.syntax_bits.get(n, 0.0) for p in group) / whole for n in names]
-        else:
-            kept = [[p.skipped[n] for p in group if n in p.skipped] for n in names]
-            cells = [100 * sum(values) / len(values) if values else None for values in kept]
-        rows.append((codec, setting, *cells))
-    title = "Bits by syntax element, % of the file" if field == "syntax_bits" else "Skipped elements of latents, %"
-    return Table(title, "", ("codec", "quality", *names), tuple(rows), (), ("", "g", *(".1f",) * len(names)))
+    settings = sorted({p.setting for p in points})
+    groups = [[p for p in points if p.setting == setting] for setting in settings]
+    rows: list[tuple] = [("bits", *(sum(p.bits for p in group) for group in groups))]
+    for name in dict.fromkeys(name for p in points for name in p.syntax_bits):
+        rows.append((f"{name}, %", *(f"{100 * sum(p.syntax_bits.get(name, 0.0) for p in g) / sum(p.bits for p in g):.1f}" for g in groups)))
+    for name in dict.fromkeys(name for p in points for name in p.skipped):
+        kept = [[p.skipped[name] for p in group if name in p.skipped] for group in groups]
+        rows.append((f"{name}: skipped, %", *(f"{100 * sum(values) / len(values):.1f}" if values else None for values in kept)))
+    return Table(f"Bits by syntax element and skipped elements, {codec}", "", ("quality", *(f"{s:g}" for s in settings)), tuple(rows))
 
 
 def _variants(title: str, rows: Sequence[VariantRow]) -> Table:

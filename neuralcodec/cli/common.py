@@ -112,8 +112,8 @@ class Talk:
             click.echo(text, err=True)
 
     @contextlib.contextmanager
-    def progress(self, what: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
-        """Gives ``advance(frames so far, more text)``."""
+    def progress(self, what: str, total: int | None, *, frames: bool = True) -> Iterator[Callable[[int, str], None]]:
+        """Gives ``advance(frames so far, more text)``. Without ``frames`` something else is counted, of which the text says how much and how long."""
         if not self.terminal:
             yield lambda frames, text: None
             return
@@ -129,14 +129,16 @@ class Talk:
             TimeRemainingColumn(),
             TextColumn("{task.fields[more]}"),
         )
+        if not frames:
+            columns = (columns[0], columns[1], TextColumn("{task.completed}"), columns[-1])
         bar = Progress(
             *columns, console=Console(stderr=True), redirect_stdout=False, redirect_stderr=False, transient=True
         )
         task = bar.add_task(what, total=total, rate="", more="")
 
-        def advance(frames: int, text: str) -> None:
-            rate = frames / max(time.monotonic() - started, 1e-9)
-            bar.update(task, completed=frames, rate=f"{rate:.1f} fps", more=text)
+        def advance(done: int, text: str) -> None:
+            rate = done / max(time.monotonic() - started, 1e-9)
+            bar.update(task, completed=done, rate=f"{rate:.1f} fps", more=text)
 
         with bar:
             self._bar = bar
