@@ -60,13 +60,14 @@ def vmaf(source: Sequence[Planes], decoded: Sequence[Planes], rate: Fraction, to
                        f"libvmaf=model=version={VMAF_MODEL}:log_fmt=json:log_path=vmaf.json:n_threads={os.cpu_count() or 1}", "-f", "null", "-"]
         else:
             command = [tool.path, "-q", "-r", "source.y4m", "-d", "decoded.y4m", "--model", f"version={VMAF_MODEL}", "--json", "-o", "vmaf.json"]
+        result = None
         try:
             result = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, errors="replace", timeout=_SECONDS)
             return float(json.loads((Path(folder) / "vmaf.json").read_text())["pooled_metrics"]["vmaf"]["mean"])
         except subprocess.TimeoutExpired as error:
             raise MeasureError(f"VMAF: {tool.path} did not end") from error
         except (OSError, ValueError, KeyError, TypeError) as error:
-            said = (result.stderr.strip().splitlines() or ["no word"])[-1] if "result" in locals() else str(error)
+            said = (result.stderr.strip().splitlines() or ["no word"])[-1] if result else str(error)
             raise MeasureError(f"VMAF: {tool.path} failed ({said})") from error
 
 
