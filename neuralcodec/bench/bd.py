@@ -1,7 +1,8 @@
 """Bjontegaard deltas between rate-distortion curves, and reading one curve at a given PSNR.
 
-Piecewise cubic (PCHIP) interpolation of log rate over PSNR, or of PSNR over log rate, by the ``bjontegaard`` package. Refused where the
-curves share less than half of the narrower one's range, or less than half a decibel: there the mean would speak of too little.
+Piecewise cubic (PCHIP) interpolation of log rate over PSNR, or of PSNR over log rate, by the ``bjontegaard`` package.
+Refused where the curves share less than half of the narrower one's range, or less than half a decibel: there the mean
+would speak of too little.
 """
 
 from __future__ import annotations
@@ -14,22 +15,24 @@ from dataclasses import dataclass
 from neuralcodec.core.errors import MeasureError
 
 Curve = Sequence[tuple[float, float]]
-"""Points (rate, PSNR in dB, or another measure of quality where that is said) in any order; the rate's unit is free but for being the same in curves
-that are compared."""
+"""Points (rate, PSNR in dB, or another measure of quality where that is said) in any order; the rate's unit is free but
+for being the same in curves that are compared."""
 LEAST_SHARE = 0.5
 LEAST_DB = 0.5
 
 
 @dataclass(frozen=True)
 class BdResult:
-    """``rate`` in percent (negative: the tested curve needs fewer bits), ``psnr`` in dB (positive: the tested curve is better); None where
-    refused, and then ``reason`` says why. ``overlap_db`` is the shared range of PSNR, ``overlap`` its share of the narrower curve's."""
+    """``rate`` in percent (negative: the tested curve needs fewer bits), ``psnr`` in dB (positive: the tested curve is
+    better); None where refused, and then ``reason`` says why. ``overlap_db`` is the shared range of PSNR, ``overlap``
+    its share of the narrower curve's; ``apart``: refused because that is too little."""
 
     rate: float | None
     psnr: float | None
     overlap_db: float
     overlap: float
     reason: str = ""
+    apart: bool = False
 
 
 def rising(curve: Curve) -> list[tuple[float, float]]:
@@ -44,8 +47,8 @@ def rising(curve: Curve) -> list[tuple[float, float]]:
 
 
 def bd(anchor: Curve, tested: Curve, least: float = LEAST_DB, unit: str = "dB") -> BdResult:
-    """BD-rate and BD-PSNR of ``tested`` against ``anchor``; with another measure of quality, the same in its unit, ``least`` of which must be shared.
-    Where the ``bjontegaard`` package is missing, that is the reason of a refusal."""
+    """BD-rate and BD-PSNR of ``tested`` against ``anchor``; with another measure of quality, the same in its unit,
+    ``least`` of which must be shared. Where the ``bjontegaard`` package is missing, that is the reason of a refusal."""
     a, b = rising(anchor), rising(tested)
     if min(len(a), len(b)) < 2:
         return BdResult(None, None, 0.0, 0.0, "a curve has fewer than two usable points")
@@ -53,7 +56,7 @@ def bd(anchor: Curve, tested: Curve, least: float = LEAST_DB, unit: str = "dB") 
     rates = _overlap([math.log(r) for r, _ in a], [math.log(r) for r, _ in b])
     if quality[0] < least or quality[1] < LEAST_SHARE:
         reason = f"the curves share {quality[0]:.2f} {unit}, {100 * quality[1]:.0f} % of the narrower one's range"
-        return BdResult(None, None, *quality, reason)
+        return BdResult(None, None, *quality, reason, apart=True)
     try:
         import bjontegaard
     except ImportError:
@@ -68,13 +71,15 @@ def bd(anchor: Curve, tested: Curve, least: float = LEAST_DB, unit: str = "dB") 
 
 
 def mean_bd(results: Iterable[BdResult], figure: str = "rate") -> tuple[float | None, int]:
-    """Mean BD-rate (or, of ``figure`` "psnr", BD-PSNR) over clips, and over how many; clips where it was refused do not count."""
+    """Mean BD-rate (or, of ``figure`` "psnr", BD-PSNR) over clips, and over how many; clips where it was refused do not
+    count."""
     found = [value for r in results if (value := getattr(r, figure)) is not None]
     return (sum(found) / len(found) if found else None), len(found)
 
 
 def rate_at(curve: Curve, psnr: float) -> float | None:
-    """The rate at which a curve has a PSNR, by PCHIP of log rate over PSNR; None outside the curve: nothing is extrapolated."""
+    """The rate at which a curve has a PSNR, by PCHIP of log rate over PSNR; None outside the curve: nothing is
+    extrapolated."""
     points = rising(curve)
     if not points or not points[0][1] <= psnr <= points[-1][1]:
         return None

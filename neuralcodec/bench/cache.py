@@ -1,7 +1,9 @@
-"""Measured points, kept by content: whoever asks again for the same clip, settings, model and program gets what was found.
+"""Measured points, kept by content: whoever asks again for the same clip, settings, model and program gets what was
+found.
 
-A key is a hash over everything that a figure depends on. What is kept is one JSON file for each key, written under a temporary name first, so that
-an interrupted bench leaves whole entries only. Times belong to a machine: its processor is part of every key.
+A key is a hash over everything that a figure depends on. What is kept is one JSON file for each key, written under a
+temporary name first, so that an interrupted bench leaves whole entries only. Times belong to a machine: its processor
+is part of every key.
 """
 
 from __future__ import annotations
@@ -26,7 +28,23 @@ from neuralcodec.bench import vmaf
 
 FORMAT = 1
 _OURS = ("core", "bitstream", "entropy", "nn", "codecs", "pipeline", "media")
-_MEASURING = ("bd", "classical", "conditions", "crops", "metrics", "ours", "perceptual", "points", "scores", "stills", "vmaf", "memory")
+_MEASURING = (
+    "bd",
+    "classical",
+    "conditions",
+    "crops",
+    "metrics",
+    "ours",
+    "perceptual",
+    "points",
+    "scores",
+    "stills",
+    "vmaf",
+    "memory",
+    "tables_times",
+    "tables_counters",
+    "tables_counting",
+)
 
 
 def default_folder() -> Path:
@@ -90,8 +108,8 @@ def file_digest(path: str) -> str | None:
 
 @functools.cache
 def program(ours: bool) -> str:
-    """The version of what makes a point: the package's version and a hash over the modules that take part, with the versions of the libraries.
-    Classical points do not depend on our codec's code."""
+    """The version of what makes a point: the package's version and a hash over the modules that take part, with the
+    versions of the libraries. Classical points do not depend on our codec's code."""
     package = Path(__file__).resolve().parents[1]
     rooms = _OURS if ours else ("core", "media")
     files = sorted(p for room in rooms for p in (package / room).rglob("*") if p.suffix in (".py", ".json"))
@@ -108,8 +126,14 @@ def versions() -> dict[str, str]:
     import PIL
     import torch
 
-    found = {"neuralcodec": __version__, "python": platform.python_version(), "numpy": numpy.__version__, "torch": torch.__version__,
-             "av": av.__version__, "pillow": PIL.__version__}
+    found = {
+        "neuralcodec": __version__,
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "torch": torch.__version__,
+        "av": av.__version__,
+        "pillow": PIL.__version__,
+    }
     for name in ("pytorch-msssim", "bjontegaard", "scipy"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
@@ -127,7 +151,12 @@ def machine() -> dict[str, Any]:
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     except (AttributeError, OSError, ValueError):
         memory = None
-    return {"processor": _processor(), "cores": core_count(), "memory_gib": memory, "system": f"{platform.system()} {platform.machine()}"}
+    return {
+        "processor": _processor(),
+        "cores": core_count(),
+        "memory_gib": memory,
+        "system": f"{platform.system()} {platform.machine()}",
+    }
 
 
 @functools.cache

@@ -1,8 +1,9 @@
 """What changed from one bench to another, beyond noise: rate, quality, speed ratio, memory.
 
-Points are compared where both reports have the same clip, codec and setting. Rate and quality together are one BD-rate of the new curve against the old
-one; speed is the decoding (and encoding) time for each second that x264 took right afterwards to decode the same clip, so that two reports need not
-come from equally busy machines. Noise: rate and quality have none on one machine (the bounds are for rounding), times and memory have.
+Points are compared where both reports have the same clip, codec and setting. Rate and quality together are one BD-rate
+of the new curve against the old one; speed is the decoding (and encoding) time for each second that x264 took right
+afterwards to decode the same clip, so that two reports need not come from equally busy machines. Noise: rate and
+quality have none on one machine (the bounds are for rounding), times and memory have.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ RATE_PERCENT, PSNR_DB, BITS_PERCENT, SPEED_PERCENT, MEMORY_PERCENT = 0.2, 0.02, 
 
 @dataclass(frozen=True)
 class Change:
-    """One figure of one codec: old and new, the change in ``unit``, and whether it is "worse", "better", "same" or, of another's codec, "other"."""
+    """One figure of one codec: old and new, the change in ``unit``, and whether it is "worse", "better", "same" or, of
+    another's codec, "other"."""
 
     codec: str
     what: str
@@ -67,15 +69,19 @@ def _pairs(old: Iterable[Point], new: Iterable[Point]) -> list[tuple[Point, Poin
 
 
 def _codec(codec: str, pairs: list[tuple[Point, Point]]) -> list[Change]:
-    ours = codec.startswith("ours")
+    ours = pairs[0][1].ours
 
-    def judge(what: str, before: float | None, after: float | None, change: float, unit: str, noise: float, over: int) -> Change:
+    def judge(
+        what: str, before: float | None, after: float | None, change: float, unit: str, noise: float, over: int
+    ) -> Change:
         verdict = "same" if abs(change) <= noise else "other" if not ours else "worse" if change > 0 else "better"
         return Change(codec, what, before, after, change, unit, verdict, over)
 
     found = []
     clips = list(dict.fromkeys(n.clip for _, n in pairs))
-    curves = [bd(curve(o for o, n in pairs if n.clip == clip), curve(n for _, n in pairs if n.clip == clip)) for clip in clips]
+    curves = [
+        bd(curve(o for o, n in pairs if n.clip == clip), curve(n for _, n in pairs if n.clip == clip)) for clip in clips
+    ]
     rate, count = mean_bd(curves)
     if rate is not None:
         found.append(judge("BD-rate, new against old", None, None, rate, "%", RATE_PERCENT, count))
@@ -84,41 +90,79 @@ def _codec(codec: str, pairs: list[tuple[Point, Point]]) -> list[Change]:
             found.append(judge(f"BD-rate, worst clip ({worst[1]})", None, None, worst[0], "%", RATE_PERCENT, 1))
     found += _alone(codec, pairs, rate is None and ours)
     for measure, label, unit in ((m.name, m.label, m.unit) for m in MEASURES.values() if m.name != "psnr"):
-        both = [(o.quality(measure), n.quality(measure)) for o, n in pairs if o.quality(measure) is not None and n.quality(measure) is not None]
+        both = [
+            (o.quality(measure), n.quality(measure))
+            for o, n in pairs
+            if o.quality(measure) is not None and n.quality(measure) is not None
+        ]
         if both:
             before, after = (statistics.mean(side) for side in zip(*both, strict=True))
             change = after - before
-            found.append(Change(codec, label, before, after, change, unit, "same" if abs(change) <= PSNR_DB else "other", len(both)))
+            found.append(
+                Change(
+                    codec, label, before, after, change, unit, "same" if abs(change) <= PSNR_DB else "other", len(both)
+                )
+            )
     for what, field in (("decoding time", "decode_s"), ("encoding time", "encode_s")):
         if ratios := _ratios(pairs, field):
             before, after = (statistics.geometric_mean(side) for side in zip(*ratios, strict=True))
-            found.append(judge(f"{what} / x264's decoding", before, after, 100 * (after / before - 1), "%", SPEED_PERCENT, len(ratios)))
+            found.append(
+                judge(
+                    f"{what} / x264's decoding",
+                    before,
+                    after,
+                    100 * (after / before - 1),
+                    "%",
+                    SPEED_PERCENT,
+                    len(ratios),
+                )
+            )
     for what, field in (("encoding memory", "encode_memory"), ("decoding memory", "decode_memory")):
         both = [(getattr(o, field), getattr(n, field)) for o, n in pairs if getattr(o, field) and getattr(n, field)]
         if both:
             before, after = (max(side) for side in zip(*both, strict=True))
-            found.append(judge(f"peak {what}, MB", before / 1e6, after / 1e6, 100 * (after / before - 1), "%", MEMORY_PERCENT, len(both)))
+            found.append(
+                judge(
+                    f"peak {what}, MB",
+                    before / 1e6,
+                    after / 1e6,
+                    100 * (after / before - 1),
+                    "%",
+                    MEMORY_PERCENT,
+                    len(both),
+                )
+            )
     return found
 
 
 def _alone(codec: str, pairs: list[tuple[Point, Point]], judged: bool) -> list[Change]:
-    """Rate alone and quality alone say what moved. Without a curve they are judged too: more bits for no better pictures, or worse pictures for no
-    fewer bits, are worse."""
+    """Rate alone and quality alone say what moved. Without a curve they are judged too: more bits for no better
+    pictures, or worse pictures for no fewer bits, are worse."""
     bits = [sum(p.bits for p in side) for side in zip(*pairs, strict=True)]
     psnr = [statistics.mean(p.psnr for p in side) for side in zip(*pairs, strict=True)]
     moved = [100 * (bits[1] / bits[0] - 1), psnr[1] - psnr[0]]
-    signs = [0 if abs(m) <= noise else 1 if m > 0 else -1 for m, noise in zip(moved, (BITS_PERCENT, PSNR_DB), strict=True)]
+    signs = [
+        0 if abs(m) <= noise else 1 if m > 0 else -1 for m, noise in zip(moved, (BITS_PERCENT, PSNR_DB), strict=True)
+    ]
     verdict = "other"
     if judged and signs[0] * signs[1] <= 0:
         verdict = "worse" if signs[0] > 0 or signs[1] < 0 else "better"
-    return [Change(codec, what, *figures, change, unit, verdict if sign else "same", len(pairs))
-            for what, figures, change, unit, sign in zip(("bits", "PSNR 6:1:1"), (bits, psnr), moved, ("%", "dB"), signs, strict=True)]
+    return [
+        Change(codec, what, *figures, change, unit, verdict if sign else "same", len(pairs))
+        for what, figures, change, unit, sign in zip(
+            ("bits", "PSNR 6:1:1"), (bits, psnr), moved, ("%", "dB"), signs, strict=True
+        )
+    ]
 
 
 def _ratios(pairs: list[tuple[Point, Point]], field: str) -> list[tuple[float, float]]:
-    """For each pair of points that were timed on as many threads, the time of either for each second of its own reference."""
-    return [tuple(getattr(p, field) / p.reference_s for p in pair) for pair in pairs
-            if pair[0].threads == pair[1].threads and all(getattr(p, field) and p.reference_s for p in pair)]
+    """For each pair of points that were timed on as many threads, the time of either for each second of its own
+    reference."""
+    return [
+        tuple(getattr(p, field) / p.reference_s for p in pair)
+        for pair in pairs
+        if pair[0].threads == pair[1].threads and all(getattr(p, field) and p.reference_s for p in pair)
+    ]
 
 
 def got_worse(changes: Iterable[Change]) -> bool:
@@ -128,10 +172,23 @@ def got_worse(changes: Iterable[Change]) -> bool:
 
 def table(changes: Sequence[Change], names: tuple[str, str]) -> Table:
     """Changes beyond noise, and for each codec how many figures stayed the same."""
-    rows = [(c.codec, c.what, c.old, c.new, c.change, c.unit, c.verdict, c.over) for c in changes if c.verdict != "same"]
+    rows = [
+        (c.codec, c.what, c.old, c.new, c.change, c.unit, c.verdict, c.over) for c in changes if c.verdict != "same"
+    ]
     same = sum(c.verdict == "same" for c in changes)
-    counted = (f"{same} of {len(changes)} figures are the same within noise: BD-rate {RATE_PERCENT} %, bits {BITS_PERCENT} %, PSNR {PSNR_DB} dB, "
-             f"times {SPEED_PERCENT:g} %, memory {MEMORY_PERCENT:g} %.")
-    notes = (counted, '"other": moved, which alone is neither better nor worse (a classical codec, or rate or quality where the curve decides).')
-    return Table(f"Changes from {names[0]} to {names[1]}", "", ("codec", "figure", "old", "new", "change", "unit", "verdict", "points"), tuple(rows), notes,
-                 ("", "", ".4g", ".4g", "+.3g", "", "", ""))
+    counted = (
+        f"{same} of {len(changes)} figures are the same within noise: BD-rate {RATE_PERCENT} %, bits {BITS_PERCENT} %, "
+        f"PSNR {PSNR_DB} dB, times {SPEED_PERCENT:g} %, memory {MEMORY_PERCENT:g} %."
+    )
+    other = (
+        '"other": moved, which alone is neither better nor worse (a classical codec, or rate or quality where the '
+        "curve decides)."
+    )
+    return Table(
+        f"Changes from {names[0]} to {names[1]}",
+        "",
+        ("codec", "figure", "old", "new", "change", "unit", "verdict", "points"),
+        tuple(rows),
+        (counted, other),
+        ("", "", ".4g", ".4g", "+.3g", "", "", ""),
+    )

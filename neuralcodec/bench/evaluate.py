@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 
 from neuralcodec.bench import ours
 from neuralcodec.bench.bd import BdResult, Curve, bd
-from neuralcodec.bench.compare import SKIPPING, beside, uniform_widths, variant_row
+from neuralcodec.bench.compare import SKIPPING, VariantRow, beside, uniform_widths, variant_row
 from neuralcodec.bench.metrics import MEASURES
+from neuralcodec.bench.ours import Variant
 from neuralcodec.bench.plan import KIND_ANCHOR, Plan, Result, SpeedRow
 from neuralcodec.bench.points import Point, curve
 from neuralcodec.codecs.registry import by_name
@@ -46,27 +48,43 @@ def _bd(plan: Plan, result: Result, measure: str) -> dict[str, dict[str, dict[st
 
 def _variants(plan: Plan, result: Result, clip: str) -> None:
     for level in plan.levels:
-        plain = result.of(clip, ours.codec_name(level))
-        own = {"saec": SKIPPING if plan.saec and level == plan.levels[0] else (),
-               "widths": uniform_widths(by_name(plan.model), level) if plan.widths and level > 1 else ()}
-        for table, variants in own.items():
-            rows = [result.of(clip, ours.codec_name(level, v)) for v in variants]
-            getattr(result, table).extend(variant_row(points, plain) for points in ([plain, *rows] if rows else []) if points and plain)
+        if plan.saec and level == plan.levels[0]:
+            result.saec += _variant_rows(result, clip, level, SKIPPING)
+        if plan.widths and level > 1:
+            result.widths += _variant_rows(result, clip, level, uniform_widths(by_name(plan.model), level))
+
+
+def _variant_rows(result: Result, clip: str, level: int, variants: Iterable[Variant]) -> list[VariantRow]:
+    """The codec as it is, then its variants; those without points are left out."""
+    plain = result.of(clip, ours.codec_name(level))
+    rows = [plain, *(result.of(clip, ours.codec_name(level, variant)) for variant in variants)]
+    return [variant_row(points, plain) for points in rows if points and plain]
 
 
 def speeds(points: list[Point]) -> list[SpeedRow]:
     """One row for each codec with timed points, in their order."""
     timed: dict[str, list[Point]] = {}
     for p in points:
-        if p.decode_s is not None and " " not in p.codec:
+        if p.decode_s is not None and not p.variant:
             timed.setdefault(p.codec, []).append(p)
     rows = []
     for codec, group in timed.items():
         ratios = [p.decode_ratio for p in group if p.decode_ratio is not None]
-        memory = [[m for p in points if p.codec == codec and (m := getattr(p, f"{verb}_memory")) is not None] for verb in ("encode", "decode")]
-        rows.append(SpeedRow(codec, len(group), _fps(group, "encode_s"), _fps(group, "decode_s"),
-                             1000 * statistics.mean(p.first_frame_s for p in group), statistics.geometric_mean(ratios) if ratios else None,
-                             *(max(m, default=None) for m in memory)))
+        memory = [
+            [m for p in points if p.codec == codec and (m := getattr(p, f"{verb}_memory")) is not None]
+            for verb in ("encode", "decode")
+        ]
+        rows.append(
+            SpeedRow(
+                codec,
+                len(group),
+                _fps(group, "encode_s"),
+                _fps(group, "decode_s"),
+                1000 * statistics.mean(p.first_frame_s for p in group),
+                statistics.geometric_mean(ratios) if ratios else None,
+                *(max(m, default=None) for m in memory),
+            )
+        )
     return rows
 
 

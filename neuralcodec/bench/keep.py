@@ -1,4 +1,5 @@
-"""Measuring our codec on clips in memory through the cache: ``keeping`` gives a function that stands in for ours.measure."""
+"""Measuring our codec on clips in memory through the cache: ``keeping`` gives a function that stands in for
+ours.measure."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ def model_facts(loaded: LoadedModel) -> dict[str, str]:
 
 
 def variant_facts(variant: Variant | None) -> list[Any]:
+    """What of a variant a point depends on, for a key."""
     variant = variant or Variant()
     return [variant.name, str(variant.mask_modes), variant.widths and variant.widths.hex()]
 
@@ -39,9 +41,18 @@ def keeping(store: cache.Store) -> Callable[..., Point]:
         if options.get("timed", True):
             return ours.measure(clip, loaded, level, quality, **options)
         plain = {k: v for k, v in options.items() if k not in ("variant", "device", "keep")}
-        key = cache.key("keeping", clip=clip_digest(clip), **model_facts(loaded), level=level, quality=float(quality), options=plain,
-                        variant=variant_facts(options.get("variant")), device=cache.device_name(str(options.get("device", "cpu"))),
-                        program=cache.program(ours=True), machine=cache.machine())
+        key = cache.key(
+            "keeping",
+            clip=clip_digest(clip),
+            **model_facts(loaded),
+            level=level,
+            quality=float(quality),
+            options=plain,
+            variant=variant_facts(options.get("variant")),
+            device=cache.device_name(str(options.get("device", "cpu"))),
+            program=cache.program(ours=True),
+            machine=cache.machine(),
+        )
         if (entry := store.get(key)) is not None:
             try:
                 return replace(Point.from_dict(entry), clip=clip.name)

@@ -1,7 +1,8 @@
 """Peak memory of encoding and decoding, each measured in a process of its own that does nothing else.
 
-Pictures are read from the clip one at a time and decoded ones thrown away, as ``ncodec encode`` and ``decode`` do. What is counted is the highest
-resident set of the process, interpreter and libraries included: that is what a user's machine must have.
+Pictures are read from the clip one at a time and decoded ones thrown away, as ``ncodec encode`` and ``decode`` do. What
+is counted is the highest resident set of the process, interpreter and libraries included: that is what a user's machine
+must have.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -50,14 +51,25 @@ def measure(task: MemoryTask) -> tuple[int, int]:
 
 def _child(task: MemoryTask, verb: str, stream: str) -> int:
     package = str(Path(__file__).resolve().parents[2])
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))}
-    command = [sys.executable, "-c", "from neuralcodec.bench.memory import main; main()", verb, stream, json.dumps(task.__dict__)]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH", ""))))
+    }
+    command = [
+        sys.executable,
+        "-c",
+        "from neuralcodec.bench.memory import main; main()",
+        verb,
+        stream,
+        json.dumps(asdict(task)),
+    ]
     try:
         result = subprocess.run(command, check=False, capture_output=True, text=True, env=environment, timeout=_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise MeasureError(f"the process that was to {verb} did not end") from error
     if result.returncode:
-        raise MeasureError(f"the process that was to {verb} failed: {(result.stderr.strip().splitlines() or ['no word'])[-1]}")
+        raise MeasureError(
+            f"the process that was to {verb} failed: {(result.stderr.strip().splitlines() or ['no word'])[-1]}"
+        )
     return int(result.stdout.split()[-1])
 
 
@@ -111,7 +123,14 @@ def _encode(task: MemoryTask, stream: str) -> None:
 
         video = source.properties
         planes = (frame.planes for frame in _pictures(source))
-        classical.encode(file, planes, (video.width, video.height), video.frame_rate or Fraction(25), CONDITIONS[task.codec], task.setting)
+        classical.encode(
+            file,
+            planes,
+            (video.width, video.height),
+            video.frame_rate or Fraction(25),
+            CONDITIONS[task.codec],
+            task.setting,
+        )
 
 
 def _still(task: MemoryTask) -> Any:
@@ -145,5 +164,7 @@ def _decode_ours(task: MemoryTask, file: BinaryIO) -> None:
     from neuralcodec.pipeline import DecodeOptions, StreamDecoder, choose_device
 
     options = DecodeOptions(workers=task.threads)
-    for _ in StreamDecoder(StreamReader(file, strict=True), by_name(task.model), options, choose_device(task.device)).run():
+    for _ in StreamDecoder(
+        StreamReader(file, strict=True), by_name(task.model), options, choose_device(task.device)
+    ).run():
         pass

@@ -18,15 +18,12 @@ from neuralcodec.bench.page_plots import WIDE, Look, Series, curves, frames, lin
 from neuralcodec.bench.page_tables import (
     bd_tables,
     frame_table,
-    kind_table,
-    level_table,
     measure_table,
     overlap_table,
     points_table,
-    share_tables,
     speed_table,
-    variant_tables,
 )
+from neuralcodec.bench.page_tables_ours import kind_table, level_table, share_tables, variant_tables
 from neuralcodec.bench.page_words import about_rows, commands, headline, title, verdicts
 from neuralcodec.bench.plan import Plan, Result
 from neuralcodec.bench.points import Point

@@ -56,9 +56,9 @@ class Codec:
 
 @dataclass(frozen=True)
 class Speed:
-    """Million luma samples a second over all timed points of a codec, and mean milliseconds until the first picture; None where nothing was timed.
-    Peak memory in bytes, the largest of all points.
-    ``ratio``: decoding time for each second of plan.SPEED_ANCHOR. ``bd_rate`` in percent against the report's anchor, over ``clips`` clips."""
+    """Million luma samples a second over all timed points of a codec, and mean milliseconds until the first picture;
+    None where nothing was timed. Peak memory in bytes, the largest of all points. ``ratio``: decoding time for each
+    second of plan.SPEED_ANCHOR. ``bd_rate`` in percent against the report's anchor, over ``clips`` clips."""
 
     encode: float | None
     decode: float | None
@@ -76,15 +76,19 @@ class View:
 
     def __init__(self, plan: Plan, result: Result) -> None:
         self.plan, self.result = plan, result
-        self.points = [p for p in result.points if " " not in p.codec]
+        self.points = [p for p in result.points if not p.variant]
         present = list(dict.fromkeys(p.codec for p in self.points))
         known = {name for curves in result.anchor_curves.values() for name in curves}
-        ours = sorted(name for name in present if name.startswith("ours"))
+        ours = sorted({p.codec for p in self.points if p.ours})
         others = [n for n in dict.fromkeys((*plan.against, *present)) if n not in ours and (n in present or n in known)]
-        self.codecs = [Codec(n, True, Look(i % _FIRST_CLASSICAL, MARKERS[i % 3 and i % 3 + 1])) for i, n in enumerate(ours)]
+        self.codecs = [
+            Codec(n, True, Look(i % _FIRST_CLASSICAL, MARKERS[i % 3 and i % 3 + 1])) for i, n in enumerate(ours)
+        ]
         for i, name in enumerate(others):
             line = "--" if name.endswith("-psnr") else "-"
-            self.codecs.append(Codec(name, False, Look(_FIRST_CLASSICAL + i, MARKERS[(i + 3) % len(MARKERS)], line, False)))
+            self.codecs.append(
+                Codec(name, False, Look(_FIRST_CLASSICAL + i, MARKERS[(i + 3) % len(MARKERS)], line, False))
+            )
         self.clips = [c for c in result.anchor_curves if any(p.clip == c for p in result.points)]
         self.clips += [c for c in dict.fromkeys(p.clip for p in self.points) if c not in self.clips]
         self._by_codec = {}
@@ -96,6 +100,7 @@ class View:
         return self._by_codec.get((clip, codec), [])
 
     def by_name(self, name: str) -> Codec | None:
+        """The codec of this name, None for one that the report does not have."""
         return next((c for c in self.codecs if c.name == name), None)
 
     @cached_property
@@ -113,8 +118,8 @@ class View:
         return self.result.anchor_curves.get(clip, {}).get(codec) or [(p.bpp, p.psnr) for p in self.of(clip, codec)]
 
     def plotted(self, clip: str, codec: str, metric: Metric) -> list[tuple[float, float, str]]:
-        """Points by rising rate: bits for a luma sample, the metric, and what to say about the point. ``clip`` may be MEAN: the means of rate and
-        metric over all clips at one setting, for settings that every clip has."""
+        """Points by rising rate: bits for a luma sample, the metric, and what to say about the point. ``clip`` may be
+        MEAN: the means of rate and metric over all clips at one setting, for settings that every clip has."""
         if clip == MEAN:
             found = self._mean(codec, metric)
         elif metric.key == "psnr" and codec in self.result.anchor_curves.get(clip, {}):
@@ -142,13 +147,30 @@ class View:
         return {clip: bd(a, b) for clip, (a, b) in pairs.items() if a and b}
 
     def speed(self, codec: str) -> Speed:
+        """A codec's figures over its timed points of all clips."""
         points = [p for p in self.points if p.codec == codec]
         timed = [p for p in points if p.encode_s is not None and p.decode_s is not None]
         samples = sum(p.width * p.height * p.frames for p in timed) / 1e6
         first = [1000 * p.first_frame_s for p in timed if p.first_frame_s is not None]
-        memory = [max((m for p in points if (m := getattr(p, name)) is not None), default=None) for name in ("encode_memory", "decode_memory")]
+        memory = [
+            max((m for p in points if (m := getattr(p, name)) is not None), default=None)
+            for name in ("encode_memory", "decode_memory")
+        ]
         ratio = next((row.decode_ratio for row in self.result.speeds if row.codec == codec), None)
-        rate, clips = mean_bd(self.bd(self.anchor, codec).values()) if self.anchor and self.anchor != codec else (None, 0)
-        encode, decode = (samples / sum(getattr(p, name) for p in timed) if timed else None for name in ("encode_s", "decode_s"))
+        rate, clips = (
+            mean_bd(self.bd(self.anchor, codec).values()) if self.anchor and self.anchor != codec else (None, 0)
+        )
+        encode, decode = (
+            samples / sum(getattr(p, name) for p in timed) if timed else None for name in ("encode_s", "decode_s")
+        )
         threads = max((p.threads for p in timed if p.threads is not None), default=None)
-        return Speed(encode, decode, float(np.mean(first)) if first else None, *memory, threads, ratio, 0.0 if codec == self.anchor else rate, clips)
+        return Speed(
+            encode,
+            decode,
+            float(np.mean(first)) if first else None,
+            *memory,
+            threads,
+            ratio,
+            0.0 if codec == self.anchor else rate,
+            clips,
+        )

@@ -1,4 +1,5 @@
-"""Comparisons of pictures for the report's page: the same crop from the source and from each codec at nearly the same rate."""
+"""Comparisons of pictures for the report's page: the same crop from the source and from each codec at nearly the same
+rate."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ SOURCE = "source"
 
 @dataclass(frozen=True)
 class Shot:
-    """A codec's crop, as PNG. ``bpp`` (bits for a luma sample) and ``psnr`` (dB, 6:1:1) are of the whole clip, ``frame_bits`` and ``frame_psnr``
-    of this frame; None for the source."""
+    """A codec's crop, as PNG. ``bpp`` (bits for a luma sample) and ``psnr`` (dB, 6:1:1) are of the whole clip,
+    ``frame_bits`` and ``frame_psnr`` of this frame; None for the source."""
 
     codec: str
     setting: float | None
@@ -46,16 +47,23 @@ class Comparison:
 
 
 def nearest(points: Iterable[Point], bpp: float) -> Point | None:
-    """The point whose rate differs from ``bpp`` by the smallest factor, the cheaper one of two alike; None without points."""
+    """The point whose rate differs from ``bpp`` by the smallest factor, the cheaper one of two alike; None without
+    points."""
     return min(points, key=lambda p: (abs(math.log(p.bpp / bpp)), p.bpp), default=None)
 
 
-def compare(place: Place, source: bytes, reference: Point, codecs: Sequence[Sequence[Point]],
-            picture: Callable[[Point], bytes | None]) -> Comparison:
+def compare(
+    place: Place,
+    source: bytes,
+    reference: Point,
+    codecs: Sequence[Sequence[Point]],
+    picture: Callable[[Point], bytes | None],
+) -> Comparison:
     """A comparison around one point of ours.
 
-    ``codecs``: the points of each codec on this clip, in the order in which they are shown (the reference's own among them or not);
-    ``picture`` gives the crop of a point as PNG, None where there is none (then the codec is left out)."""
+    ``codecs``: the points of each codec on this clip, in the order in which they are shown (the reference's own among
+    them or not); ``picture`` gives the crop of a point as PNG, None where there is none (then the codec is left
+    out)."""
     shots = [Shot(SOURCE, None, None, None, source)]
     if not any(p.codec == reference.codec for points in codecs for p in points):
         codecs = [[reference], *codecs]
@@ -73,13 +81,20 @@ def comparisons(result: Result) -> list[Comparison]:
     found = []
     for clip, place in result.places.items():
         codecs: dict[str, list[Point]] = {}
-        for p in sorted((p for p in result.points if p.clip == clip and " " not in p.codec), key=lambda p: p.setting):
+        for p in sorted((p for p in result.points if p.clip == clip and not p.variant), key=lambda p: p.setting):
             codecs.setdefault(p.codec, []).append(p)
         ours = sorted(name for name in codecs if name.startswith("ours"))
         if not ours or clip not in result.sources:
             continue
         order = [*ours, *(name for name in codecs if name not in ours)]
         reference = codecs[ours[0]][len(codecs[ours[0]]) // 2]
-        found.append(compare(place, result.sources[clip], reference, [codecs[name] for name in order],
-                             lambda p: result.crops.get((p.clip, p.codec, p.setting))))
+        found.append(
+            compare(
+                place,
+                result.sources[clip],
+                reference,
+                [codecs[name] for name in order],
+                lambda p: result.crops.get((p.clip, p.codec, p.setting)),
+            )
+        )
     return found

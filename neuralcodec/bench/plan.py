@@ -21,15 +21,16 @@ from neuralcodec.core.errors import InputError
 KIND_ANCHOR = "x265-medium-ld32"
 """What I and P frames are held against."""
 SPEED_ANCHOR, SPEED_SETTING = "x264-medium-ld32", 28
-"""Whose decoding time speeds are held against. It is taken anew beside every timed point, so that the ratio does not depend on what the machine did
-when another point, perhaps kept from another day, was timed."""
+"""Whose decoding time speeds are held against. It is taken anew beside every timed point, so that the ratio does not
+depend on what the machine did when another point, perhaps kept from another day, was timed."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure. ``against`` holds conditions by full names, whichever were given (UsageError for unknown ones). ``anchors`` are precomputed
-    curves: {clip: {"n": frames, condition: [{"value", "bpp", "psnr"}, ...]}}. ``measures`` beyond PSNR as in metrics.MEASURES. ``settings`` limits the
-    settings of a classical curve (None: all). ``jobs`` and ``threads`` None: one for each core; ``cache`` None: nothing is kept."""
+    """What to measure. ``against`` holds conditions by full names, whichever were given (UsageError for unknown ones).
+    ``anchors`` are precomputed curves: {clip: {"n": frames, condition: [{"value", "bpp", "psnr"}, ...]}}. ``measures``
+    beyond PSNR as in metrics.MEASURES. ``settings`` limits the settings of a classical curve (None: all). ``jobs`` and
+    ``threads`` None: one for each core; ``cache`` None: nothing is kept."""
 
     clips: tuple[str, ...]
     model: str
@@ -63,7 +64,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Task:
-    """One point. ``level`` None: the classical condition ``codec``; ``timed``: nothing else runs at the same time; ``place``: the crop to keep."""
+    """One point. ``level`` None: the classical condition ``codec``; ``timed``: nothing else runs at the same time;
+    ``place``: the crop to keep."""
 
     clip: str
     frames: int | None
@@ -83,8 +85,9 @@ class Task:
 
 @dataclass
 class Result:
-    """Everything that a bench found. ``anchor_curves``: precomputed curves by clip and condition. ``failures``: one line each, with the exit
-    code of the first in ``exit_code``; ``notes``: lines about what is as it should be. ``stills`` are the clips that are single pictures."""
+    """Everything that a bench found. ``anchor_curves``: precomputed curves by clip and condition. ``failures``: one
+    line each, with the exit code of the first in ``exit_code``; ``notes``: lines about what is as it should be.
+    ``stills`` are the clips that are single pictures."""
 
     points: list[Point] = field(default_factory=list)
     bd: dict[str, dict[str, dict[str, BdResult]]] = field(default_factory=dict)
@@ -110,6 +113,7 @@ class Result:
     """Crops by clip, codec and setting, as PNG."""
 
     def fail(self, line: str, code: int) -> None:
+        """Note a failure as one line; the first one's exit code is the bench's."""
         self.failures.append(line)
         self.exit_code = self.exit_code or code
 
@@ -120,7 +124,8 @@ class Result:
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """A codec's speed over the points of all clips that were timed: frames a second end to end, milliseconds until the first picture (mean), the decoding time for each second that SPEED_ANCHOR took beside it (geometric mean; None
+    """A codec's speed over the points of all clips that were timed: frames a second end to end, milliseconds until the
+    first picture (mean), the decoding time for each second that SPEED_ANCHOR took beside it (geometric mean; None
     without x264), and peak memory in bytes."""
 
     codec: str
@@ -138,20 +143,28 @@ def load_anchors(path: Path) -> dict[str, dict[str, Any]]:
     try:
         anchors = json.loads(path.read_text())
         curves = [c for entry in anchors.values() for c in entry.values() if isinstance(c, list)]
-        ok = all(isinstance(entry["n"], int) for entry in anchors.values()) and all(p["bpp"] > 0 and p["psnr"] >= 0 for c in curves for p in c)
+        ok = all(isinstance(entry["n"], int) for entry in anchors.values()) and all(
+            p["bpp"] > 0 and p["psnr"] >= 0 for c in curves for p in c
+        )
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except (ValueError, TypeError, AttributeError, LookupError):
         ok = False
     if not ok:
-        raise InputError(f"{path}: no anchor curves (expected are, for each clip, n and lists of points with bpp and psnr)")
+        raise InputError(
+            f"{path}: no anchor curves (expected are, for each clip, n and lists of points with bpp and psnr)"
+        )
     return anchors
 
 
 def tasks(plan: Plan, path: str, clip: str, result: Result, threads: int, device: str) -> Iterator[Task]:
     """The points that a plan asks for on one clip."""
     known, still = result.anchor_curves[clip], clip in result.stills
-    common = {"threads": threads, "place": result.places.get(clip), "measures": tuple(m for m in plan.measures if still or m != "psnr_rgb")}
+    common = {
+        "threads": threads,
+        "place": result.places.get(clip),
+        "measures": tuple(m for m in plan.measures if still or m != "psnr_rgb"),
+    }
     for name in plan.against:
         if name not in known or name == KIND_ANCHOR:  # frames by kind are not among precomputed figures
             yield from (Task(path, plan.frames, name, crf, **common) for crf in plan.settings_of(name))
@@ -161,5 +174,16 @@ def tasks(plan: Plan, path: str, clip: str, result: Result, threads: int, device
         variants += uniform_widths(by_name(plan.model), level) if plan.widths and level > 1 else ()
         for variant in variants:
             for quality in plan.qualities:
-                yield Task(path, plan.frames, ours.codec_name(level, variant), quality, level, variant, plan.model, plan.gop, device,
-                           entropy=plan.saec and (variant in SKIPPING or level == plan.levels[0]), **common)
+                yield Task(
+                    path,
+                    plan.frames,
+                    ours.codec_name(level, variant),
+                    quality,
+                    level,
+                    variant,
+                    plan.model,
+                    plan.gop,
+                    device,
+                    entropy=plan.saec and (variant in SKIPPING or level == plan.levels[0]),
+                    **common,
+                )

@@ -24,7 +24,8 @@ _HDR = {16: "PQ", 18: "HLG"}
 
 @dataclass(frozen=True)
 class Clip:
-    """A whole clip in memory, as 8-bit 4:2:0 pictures. ``path`` is where it came from (empty: nowhere); ``notes`` are lines for the user."""
+    """A whole clip in memory, as 8-bit 4:2:0 pictures. ``path`` is where it came from (empty: nowhere); ``notes`` are
+    lines for the user."""
 
     name: str
     video: VideoProperties
@@ -47,11 +48,13 @@ class Clip:
 
 
 def read_clip(path: str | Path, frames: int | None = None) -> Clip:
-    """Read a clip, or its first ``frames`` frames. Raises InputError when it holds no picture, and for what cannot be compared fairly as 8-bit 4:2:0
-    pictures of one size: HDR video, and pictures that change their size."""
+    """Read a clip, or its first ``frames`` frames. Raises InputError when it holds no picture, and for what cannot be
+    compared fairly as 8-bit 4:2:0 pictures of one size: HDR video, and pictures that change their size."""
     with contextlib.closing(open_source(path, frames=(0, frames) if frames else None, audio=False)) as source:
         if (hdr := _HDR.get(source.properties.colour.transfer)) is not None:
-            raise InputError(f"{path}: HDR video ({hdr}) is not measured: it would be cut down to 8 bits; convert it to SDR first")
+            raise InputError(
+                f"{path}: HDR video ({hdr}) is not measured: it would be cut down to 8 bits; convert it to SDR first"
+            )
         pictures = [item for item in source.packets() if isinstance(item, Frame)]
         if not pictures:
             raise InputError(f"{path}: there is not a single frame")
@@ -79,17 +82,19 @@ def rgb_source(clip: Clip) -> np.ndarray:
 class Point:
     """One clip through one codec at one setting.
 
-    ``bits`` is the rate that counts: of our whole file without side streams, or of a classical encoder's elementary stream without
-    supplemental information units. ``encode_s`` and ``decode_s`` are seconds, from pictures in memory to a file in memory and back, decoding on ``threads``
-    threads and the least of several runs; None where other work ran at the same time. ``first_frame_s`` is the part of ``decode_s`` until the first
-    picture, ``reference_s`` the seconds that x264 took right afterwards to decode the same clip on the same threads (run.py), ``encode_first_s`` the part of ``encode_s`` until the first packet, ``warmup_s`` the time until the first picture of the very first run.
+    ``bits`` is the rate that counts: of our whole file without side streams, or of a classical encoder's elementary
+    stream without supplemental information units. ``encode_s`` and ``decode_s`` are seconds, from pictures in memory to
+    a file in memory and back, decoding on ``threads`` threads and the least of several runs; None where other work ran
+    at the same time. ``first_frame_s`` is the part of ``decode_s`` until the first picture, ``reference_s`` the seconds
+    that x264 took right afterwards to decode the same clip on the same threads (run.py), ``encode_first_s`` the part of
+    ``encode_s`` until the first packet, ``warmup_s`` the time until the first picture of the very first run.
     ``encode_memory`` and ``decode_memory`` are the peak bytes of a process that does nothing else (see memory.py).
 
-    ``kinds`` ("I", "P", "B"), ``frame_bits`` and ``frame_psnr`` (dB, weighted 6:1:1) are by frame in presentation order, frame bits without what
-    belongs to no frame. ``syntax_bits`` counts bits by syntax element, ``skipped`` shares (0 to 1) by latent, ``extra`` other figures by name.
-    ``ms_ssim`` (0 to 1), ``xpsnr`` (dB), ``vmaf`` (0 to 100) and, of still pictures, ``psnr_rgb`` (dB) are None where they were not taken.
-    ``encoder`` is what a classical encoder writes about itself; ``measured`` the date and time (UTC).
-    """
+    ``kinds`` ("I", "P", "B"), ``frame_bits`` and ``frame_psnr`` (dB, weighted 6:1:1) are by frame in presentation
+    order, frame bits without what belongs to no frame. ``syntax_bits`` counts bits by syntax element, ``skipped``
+    shares (0 to 1) by latent, ``extra`` other figures by name. ``ms_ssim`` (0 to 1), ``xpsnr`` (dB), ``vmaf`` (0 to
+    100) and, of still pictures, ``psnr_rgb`` (dB) are None where they were not taken. ``encoder`` is what a classical
+    encoder writes about itself; ``measured`` the date and time (UTC)."""
 
     clip: str
     codec: str
@@ -123,6 +128,21 @@ class Point:
     decode_memory: int | None = None
     encoder: str = ""
     measured: str = ""
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is our codec's, or a variant's of it (names as by ours.codec_name)."""
+        return self.codec.startswith("ours-l")
+
+    @property
+    def variant(self) -> bool:
+        """Whether it is a variant's of our codec, which is compared with our codec alone."""
+        return self.ours and " " in self.codec
+
+    @property
+    def level(self) -> int | None:
+        """The level of our codec; None for another's."""
+        return int(self.codec.removeprefix("ours-l").partition(" ")[0]) if self.ours else None
 
     @property
     def frames(self) -> int:
@@ -166,8 +186,14 @@ class Point:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: all fields, and what follows from them."""
-        return asdict(self) | {"frames": self.frames, "bpp": self.bpp, "ms_ssim_db": self.ms_ssim_db, "encode_fps": self.encode_fps,
-                               "decode_fps": self.decode_fps, "decode_ratio": self.decode_ratio}
+        return asdict(self) | {
+            "frames": self.frames,
+            "bpp": self.bpp,
+            "ms_ssim_db": self.ms_ssim_db,
+            "encode_fps": self.encode_fps,
+            "decode_fps": self.decode_fps,
+            "decode_ratio": self.decode_ratio,
+        }
 
     @staticmethod
     def from_dict(d: dict[str, Any]) -> Point:
@@ -187,15 +213,42 @@ class Times:
     threads: int
 
 
-def make_point(clip: Clip, codec: str, setting: float, psnr: list[FramePsnr], *, bits: int, file_bytes: int, kinds: str, frame_bits: list[int],
-               times: Times | None, **details: Any) -> Point:
+def make_point(
+    clip: Clip,
+    codec: str,
+    setting: float,
+    psnr: list[FramePsnr],
+    *,
+    bits: int,
+    file_bytes: int,
+    kinds: str,
+    frame_bits: list[int],
+    times: Times | None,
+    **details: Any,
+) -> Point:
     """A point from each frame's figures; ``details`` are other fields of Point."""
     mean = mean_psnr(psnr)
     if times is not None:
         details |= {"encode_first_s": times.encode_first, "warmup_s": times.warmup, "threads": times.threads}
     spent = (times.encode, times.decode, times.decode_first) if times else (None, None, None)
-    return Point(clip.name, codec, setting, clip.video.width, clip.video.height, bits, file_bytes, mean.y, mean.u, mean.v, mean.yuv,
-                 *spent, kinds, frame_bits, [p.yuv for p in psnr], **details)
+    return Point(
+        clip.name,
+        codec,
+        setting,
+        clip.video.width,
+        clip.video.height,
+        bits,
+        file_bytes,
+        mean.y,
+        mean.u,
+        mean.v,
+        mean.yuv,
+        *spent,
+        kinds,
+        frame_bits,
+        [p.yuv for p in psnr],
+        **details,
+    )
 
 
 def curve(points: Iterable[Point], measure: str = "psnr") -> Curve:

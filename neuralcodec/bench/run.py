@@ -11,30 +11,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from neuralcodec.bench import cache, classical, memory, ours, stills
+from neuralcodec.bench import cache, classical, memory, ours
+from neuralcodec.bench.check import check, with_what_there_is
 from neuralcodec.bench.conditions import CONDITIONS, STILLS, condition
 from neuralcodec.bench.crops import Place, choose_place, cut
 from neuralcodec.bench.evaluate import evaluate
 from neuralcodec.bench.keep import clip_digest, model_facts, variant_facts
 from neuralcodec.bench.memory import MemoryTask
 from neuralcodec.bench.metrics import Planes
-from neuralcodec.bench.perceptual import unavailable
-from neuralcodec.bench.plan import KIND_ANCHOR, SPEED_ANCHOR, SPEED_SETTING, Plan, Result, Task, load_anchors, tasks
+from neuralcodec.bench.plan import SPEED_ANCHOR, SPEED_SETTING, Plan, Result, Task, tasks
 from neuralcodec.bench.points import Clip, Point, read_clip
 from neuralcodec.bench.schedule import WORTH_PROCESSES, Failed, Found, Remaining, outcomes, split
 from neuralcodec.bench.scores import repeat
 from neuralcodec.codecs.registry import by_name
 from neuralcodec.core.errors import NcodecError, UsageError
-from neuralcodec.pipeline import EncodeOptions, choose_device
+from neuralcodec.pipeline import choose_device
 from neuralcodec.pipeline.device import core_count
 
-__all__ = ["KIND_ANCHOR", "Plan", "Result", "Step", "Task", "load_anchors", "run", "run_task"]
+__all__ = ["Plan", "Result", "Step", "run", "run_task"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far a bench is: points done and all, the last one (None where it failed), whether it came from the cache, seconds left if known; after all
-    points, what is measured beside them."""
+    """How far a bench is: points done and all, the last one (None where it failed), whether it came from the cache,
+    seconds left if known; after all points, what is measured beside them."""
 
     done: int
     count: int
@@ -81,8 +81,18 @@ def run_task(task: Task) -> Found:
     if task.level is None:
         point = classical.measure(clip, task.codec, task.setting, **common)
     else:
-        point = ours.measure(clip, by_name(task.model), task.level, task.setting, gop=task.gop, variant=task.variant, entropy=task.entropy,
-                             device=choose_device(task.device), workers=task.threads if task.timed else 1, **common)
+        point = ours.measure(
+            clip,
+            by_name(task.model),
+            task.level,
+            task.setting,
+            gop=task.gop,
+            variant=task.variant,
+            entropy=task.entropy,
+            device=choose_device(task.device),
+            workers=task.threads if task.timed else 1,
+            **common,
+        )
     if reference is not None:
         point = replace(point, reference_s=repeat(lambda: classical.timed_decode(reference, task.threads)[2:])[0])
     return Found(replace(point, measured=cache.now()), kept[0] if kept else None)
@@ -93,20 +103,24 @@ def _reference(path: str, frames: int | None) -> bytes | None:
     """A clip as the stream whose decoding time others are held against; None where x264 cannot be had."""
     clip, file = _clip(path, frames), io.BytesIO()
     try:
-        classical.encode(file, clip.planes, (clip.video.width, clip.video.height), clip.rate, CONDITIONS[SPEED_ANCHOR], SPEED_SETTING)
+        classical.encode(
+            file, clip.planes, (clip.video.width, clip.video.height), clip.rate, CONDITIONS[SPEED_ANCHOR], SPEED_SETTING
+        )
     except NcodecError:
         return None
     return file.getvalue()
 
 
 def run(plan: Plan, on_step: Callable[[Step], None] = lambda step: None) -> Result:
-    """Measure all points of a plan; ``on_step`` is called after each. What fails becomes a line of the result, and the rest goes on.
+    """Measure all points of a plan; ``on_step`` is called after each. What fails becomes a line of the result, and the
+    rest goes on.
 
-    Raises ModelError and UsageError for what concerns every clip. An interruption loses the points in progress, not those in the cache."""
+    Raises ModelError and UsageError for what concerns every clip. An interruption loses the points in progress, not
+    those in the cache."""
     result, store = Result(), cache.Store(plan.cache)
     device, threads = str(choose_device(plan.device)), plan.threads or core_count()
-    _check(plan)
-    plan = _with_what_there_is(plan, result)
+    check(by_name(plan.model), plan.levels, plan.qualities)
+    plan = with_what_there_is(plan, result)
     facts: dict[str, _Facts] = {}
     wanted: list[Task] = []
     for path in dict.fromkeys(plan.clips):
@@ -117,7 +131,9 @@ def run(plan: Plan, on_step: Callable[[Step], None] = lambda step: None) -> Resu
             result.fail(str(error).replace(path, Path(path).name), error.exit_code)
             continue
         if found.name in result.anchor_curves:
-            result.fail(f"{found.name}: another clip has this name; only the first one is measured", UsageError.exit_code)
+            result.fail(
+                f"{found.name}: another clip has this name; only the first one is measured", UsageError.exit_code
+            )
             continue
         facts[path] = found
         wanted += _tasks_of(plan, path, found, result, threads, device)
@@ -148,7 +164,7 @@ def run(plan: Plan, on_step: Callable[[Step], None] = lambda step: None) -> Resu
         _add(result, facts[task.clip], outcome)
         steps(outcome.point, False, remaining.done(task, outcome.seconds))
     order = {f.name: number for number, f in enumerate(facts.values())}
-    result.points.sort(key=lambda p: (order[p.clip], not p.codec.startswith("ours"), p.codec, p.setting))
+    result.points.sort(key=lambda p: (order[p.clip], not p.ours, p.codec, p.setting))
     if plan.memory and facts:
         _measure_memory(plan, facts, result, store, steps.say)
     if store.broken:
@@ -169,47 +185,38 @@ class _Steps:
         self.on_step(Step(self.number, self.count, None, False, None, doing))
 
 
-def _check(plan: Plan) -> None:
-    loaded = by_name(plan.model)
-    for level in plan.levels:
-        if not 1 <= level <= loaded.levels:
-            raise UsageError(f"level {level}: model {loaded.name!r} has levels {', '.join(map(str, range(1, loaded.levels + 1)))}")
-    for quality in plan.qualities:
-        EncodeOptions(quality=quality).quality_index()
-
-
-def _with_what_there_is(plan: Plan, result: Result) -> Plan:
-    """The plan without encoders and measures that this machine lacks; each costs one line."""
-    against, measures = [], []
-    for name in plan.against:
-        reason = stills.missing(name) if name in STILLS else classical.missing(name)
-        if reason:
-            result.fail(f"{name} is left out: {reason}", UsageError.exit_code)
-        else:
-            against.append(name)
-    for name in plan.measures:
-        reason = unavailable(name)
-        if reason:
-            result.fail(reason, UsageError.exit_code)
-        else:
-            measures.append(name)
-    return replace(plan, against=tuple(against), measures=tuple(measures))
-
-
 def _facts(plan: Plan, path: str, store: cache.Store) -> _Facts:
     digest = cache.file_digest(path)
-    key = cache.key("clip", file=digest, name=Path(path).suffix.lower(), frames=plan.frames, program=cache.program(ours=False))
+    key = cache.key(
+        "clip", file=digest, name=Path(path).suffix.lower(), frames=plan.frames, program=cache.program(ours=False)
+    )
     if digest and (found := store.get(key)):
         with contextlib.suppress(KeyError, TypeError, ValueError):
-            return _Facts(**found | {"name": Path(path).name, "notes": tuple(found["notes"]), "place": Place(**found["place"]),
-                                     "source": base64.b64decode(found["source"])})
+            return _Facts(
+                **found
+                | {
+                    "name": Path(path).name,
+                    "notes": tuple(found["notes"]),
+                    "place": Place(**found["place"]),
+                    "source": base64.b64decode(found["source"]),
+                }
+            )
     clip = _clip(path, plan.frames)
     content = f"{digest} {plan.frames}"
     if digest is None:
         content = clip_digest(clip)
     place = choose_place(clip)
-    facts = _Facts(clip.name, hashlib.sha256(content.encode()).hexdigest(), len(clip.frames), clip.video.width, clip.video.height, clip.still,
-                   clip.notes, place, cut(clip.frames[place.frame].planes, place, clip.video.colour))
+    facts = _Facts(
+        clip.name,
+        hashlib.sha256(content.encode()).hexdigest(),
+        len(clip.frames),
+        clip.video.width,
+        clip.video.height,
+        clip.still,
+        clip.notes,
+        place,
+        cut(clip.frames[place.frame].planes, place, clip.video.colour),
+    )
     if digest:
         store.put(key, asdict(facts) | {"source": base64.b64encode(facts.source).decode()})
     return facts
@@ -218,7 +225,9 @@ def _facts(plan: Plan, path: str, store: cache.Store) -> _Facts:
 def _tasks_of(plan: Plan, path: str, facts: _Facts, result: Result, threads: int, device: str) -> Sequence[Task]:
     entry = plan.anchors.get(facts.name, {})
     known = entry.get("n") == facts.frames  # otherwise of another clip, or of another part of it
-    result.anchor_curves[facts.name] = {n: [(p["bpp"], p["psnr"]) for p in entry[n]] for n in plan.against if n in entry} if known else {}
+    result.anchor_curves[facts.name] = (
+        {n: [(p["bpp"], p["psnr"]) for p in entry[n]] for n in plan.against if n in entry} if known else {}
+    )
     result.notes += [f"{facts.name}: {note}" for note in facts.notes]
     if facts.still:
         result.stills.add(facts.name)
@@ -231,12 +240,30 @@ def _tasks_of(plan: Plan, path: str, facts: _Facts, result: Result, threads: int
 
 
 def _key(task: Task, facts: _Facts) -> str:
-    common = {"clip": facts.content, "setting": float(task.setting), "timed": task.timed, "threads": task.threads if task.timed else 1,
-              "measures": sorted(task.measures), "place": task.place and asdict(task.place), "machine": cache.machine(),
-              "program": cache.program(ours=task.level is not None)}
+    common = {
+        "clip": facts.content,
+        "setting": float(task.setting),
+        "timed": task.timed,
+        "threads": task.threads if task.timed else 1,
+        "measures": sorted(task.measures),
+        "place": task.place and asdict(task.place),
+        "machine": cache.machine(),
+        "program": cache.program(ours=task.level is not None),
+    }
     if task.level is None:
-        return cache.key("classical", condition=condition(task.codec).facts() | {"settings": None, "what": None}, **common)
-    return cache.key("ours", **model_facts(by_name(task.model)), level=task.level, variant=variant_facts(task.variant), gop=task.gop, device=cache.device_name(task.device), entropy=task.entropy, **common)
+        return cache.key(
+            "classical", condition=condition(task.codec).facts() | {"settings": None, "what": None}, **common
+        )
+    return cache.key(
+        "ours",
+        **model_facts(by_name(task.model)),
+        level=task.level,
+        variant=variant_facts(task.variant),
+        gop=task.gop,
+        device=cache.device_name(task.device),
+        entropy=task.entropy,
+        **common,
+    )
 
 
 def _cached(task: Task, facts: _Facts, store: cache.Store) -> Found | None:
@@ -246,7 +273,10 @@ def _cached(task: Task, facts: _Facts, store: cache.Store) -> Found | None:
         entry = store.get(_key(candidate, facts))
         try:
             if entry is not None:
-                return Found(Point.from_dict(entry["point"] | {"clip": facts.name}), base64.b64decode(entry["crop"]) if entry["crop"] else None)
+                return Found(
+                    Point.from_dict(entry["point"] | {"clip": facts.name}),
+                    base64.b64decode(entry["crop"]) if entry["crop"] else None,
+                )
         except (KeyError, TypeError, ValueError):
             continue
     return None
@@ -262,18 +292,31 @@ def _add(result: Result, facts: _Facts, found: Found) -> None:
         result.crops[facts.name, found.point.codec, found.point.setting] = found.crop
 
 
-def _measure_memory(plan: Plan, facts: dict[str, _Facts], result: Result, store: cache.Store, say: Callable[[str], None]) -> None:
+def _measure_memory(
+    plan: Plan, facts: dict[str, _Facts], result: Result, store: cache.Store, say: Callable[[str], None]
+) -> None:
     """Peak memory on the clip with the largest picture, at each codec's middle setting."""
     path = max(facts, key=lambda p: facts[p].width * facts[p].height)
     clip = facts[path]
     if cache.file_digest(path) is None:
         return
-    for codec in dict.fromkeys(p.codec for p in result.points if p.clip == clip.name and " " not in p.codec):
+    for codec in dict.fromkeys(p.codec for p in result.points if p.clip == clip.name and not p.variant):
         points = result.of(clip.name, codec)
         point = points[len(points) // 2]
-        level = int(codec.rpartition("-l")[2]) if codec.startswith("ours-l") else None
-        task = MemoryTask(path, plan.frames, codec, point.setting, level, plan.model, plan.gop, plan.device, plan.threads)
-        like = Task(path, plan.frames, codec, point.setting, level, model=plan.model, gop=plan.gop, device=plan.device, threads=plan.threads)
+        task = MemoryTask(
+            path, plan.frames, codec, point.setting, point.level, plan.model, plan.gop, plan.device, plan.threads
+        )
+        like = Task(
+            path,
+            plan.frames,
+            codec,
+            point.setting,
+            point.level,
+            model=plan.model,
+            gop=plan.gop,
+            device=plan.device,
+            threads=plan.threads,
+        )
         key = cache.key("memory", of=_key(like, clip))
         found = store.get(key)
         if found is None:
@@ -285,4 +328,6 @@ def _measure_memory(plan: Plan, facts: dict[str, _Facts], result: Result, store:
                 continue
             found = {"encode": peaks[0], "decode": peaks[1]}
             store.put(key, found)
-        result.points[result.points.index(point)] = replace(point, encode_memory=found["encode"], decode_memory=found["decode"])
+        result.points[result.points.index(point)] = replace(
+            point, encode_memory=found["encode"], decode_memory=found["decode"]
+        )

@@ -1,7 +1,8 @@
 """JPEG, WebP and AVIF through Pillow, as a user gets them: RGB (or grey) goes in and comes out.
 
-The rate is of the file. For PSNR in the way of all other points, what comes out is converted to the 4:2:0 planes that the source was converted
-to; PSNR of RGB is of what comes out itself. Other codecs code the planes, so the conversion is theirs in PSNR of RGB instead.
+The rate is of the file. For PSNR in the way of all other points, what comes out is converted to the 4:2:0 planes that
+the source was converted to; PSNR of RGB is of what comes out itself. Other codecs code the planes, so the conversion is
+theirs in PSNR of RGB instead.
 """
 
 from __future__ import annotations
@@ -40,8 +41,15 @@ def decode(data: bytes, mode: str) -> np.ndarray:
         return np.asarray(image.convert(mode))
 
 
-def measure(clip: Clip, name: str, setting: float, *, timed: bool = True, measures: Sequence[str] = (),
-            keep: Callable[[list[Planes]], None] = lambda pictures: None) -> Point:
+def measure(
+    clip: Clip,
+    name: str,
+    setting: float,
+    *,
+    timed: bool = True,
+    measures: Sequence[str] = (),
+    keep: Callable[[list[Planes]], None] = lambda pictures: None,
+) -> Point:
     """A still picture through a format; see classical.measure. Raises UsageError for a video, MeasureError."""
     from PIL import Image
 
@@ -57,7 +65,8 @@ def measure(clip: Clip, name: str, setting: float, *, timed: bool = True, measur
     def decode_once() -> tuple[float, float]:
         begun = time.perf_counter()
         decode(data, mode)
-        return time.perf_counter() - begun, time.perf_counter() - begun
+        seconds = time.perf_counter() - begun
+        return seconds, seconds
 
     warmup = decode_once()[0]
     times = Times(encoded, encoded, *repeat(decode_once), warmup, 1) if timed else None
@@ -70,8 +79,18 @@ def measure(clip: Clip, name: str, setting: float, *, timed: bool = True, measur
     else:
         planes, rgb = planes_of_rgb(samples, clip.video.colour), samples
     keep([planes])
-    return make_point(clip, name, setting, clip_psnr(clip.planes, [planes]), bits=8 * len(data), file_bytes=len(data), kinds="I",
-                      frame_bits=[8 * len(data)], times=times, **scores(clip, [planes], measures, rgb))
+    return make_point(
+        clip,
+        name,
+        setting,
+        clip_psnr(clip.planes, [planes]),
+        bits=8 * len(data),
+        file_bytes=len(data),
+        kinds="I",
+        frame_bits=[8 * len(data)],
+        times=times,
+        **scores(clip, [planes], measures, rgb),
+    )
 
 
 def missing(name: str) -> str | None:

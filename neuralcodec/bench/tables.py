@@ -8,6 +8,7 @@ installed. Other readers of the papers' figures find them in the tables as rows 
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -28,11 +29,11 @@ from neuralcodec.bench.tables_cgslim import (
 )
 from neuralcodec.bench.tables_counting import COUNT_SIZE, CodingCount, count_coding, count_frames, table_parts
 from neuralcodec.bench.tables_slimvc import memory_by_width, uniform_tables, work_by_width
-from neuralcodec.bench.tables_systems import Setting
+from neuralcodec.bench.tables_systems import Setting, Usable
 from neuralcodec.bench.tables_times import decoding_times
 from neuralcodec.codecs.files import LoadedModel
 from neuralcodec.codecs.registry import by_name, installed
-from neuralcodec.core.errors import ModelError, UsageError
+from neuralcodec.core.errors import ModelError, NcodecError, UsageError
 
 __all__ = ["Cell", "Table", "installed_models", "paper_tables", "tsv"]
 
@@ -63,6 +64,7 @@ def paper_tables(
     count_size: tuple[int, int] = COUNT_SIZE,
     store: cache.Store | None = None,
     measure: Callable[..., Point] | None = None,
+    on_failure: Callable[[Clip, NcodecError], None] | None = None,
 ) -> list[Table]:
     """Tables 1 to 3 and Figure 3 of paper 000, Table 2 and Figure 3 of paper 001.
 
@@ -70,7 +72,9 @@ def paper_tables(
     timed runs (None: all processors), which are repeated ``repeats`` times and run alone, after everything else;
     ``count_size`` is the (height, width), in multiples of 64, of the pictures that work and memory are counted on; what
     was measured is kept in ``store`` and taken from there; ``measure`` stands in for ours.measure. ``on_progress(done,
-    all, what comes next)`` before each step, and at the end. Raises UsageError when there is nothing to measure."""
+    all, what comes next)`` before each step, and at the end. A clip on which something fails is left out of all tables
+    of points and told to ``on_failure`` (None: the error is raised); where none is left there are no tables. Raises
+    UsageError when there is nothing to measure."""
     if not loaded_models or not clips or not qualities or not levels or min(levels) < 1:
         raise UsageError("tables need a model, a clip, a quality and levels from 1 on")
     if any(side < 64 or side % 64 for side in count_size):
@@ -95,10 +99,16 @@ def paper_tables(
             for loaded in loaded_models
         ),
     )
+    usable = Usable(clips, on_failure)
     counts = {loaded.name: _count(loaded, count_size, store, steps) for loaded in loaded_models}
     points = {
-        loaded.name: _points(loaded, settings[loaded.name], clips, qualities, setting, measure, steps)
+        loaded.name: _points(loaded, settings[loaded.name], usable, qualities, setting, measure, steps)
         for loaded in loaded_models
+    }
+    if not (left := usable.names()):
+        return []
+    points = {
+        name: {one: [p for p in found if p.clip in left] for one, found in own.items()} for name, own in points.items()
     }
     # The paper's Table 2 is at the highest complexity.
     highest = {
@@ -109,7 +119,7 @@ def paper_tables(
     size = f"{count_size[1]}x{count_size[0]}"
     counted = (f"Counted on pictures of {size}; work and activations grow with the number of luma samples; {today}.",)
     days = {p.measured[:10] or today for own in points.values() for found in own.values() for p in found}
-    measured = setting.notes(clips, days)
+    measured = setting.notes(usable.clips, days)
     tables = [
         complexity_shares(loaded_models, counts, levels, counted),
         skip_shares(loaded_models, highest, qualities, measured),
@@ -118,7 +128,7 @@ def paper_tables(
         ),
         work_by_width(loaded_models, counts, levels, counted),
         memory_by_width(loaded_models, counts, levels, counted),
-        decoding_times(loaded_models, clips, levels, qualities[len(qualities) // 2], setting, steps.next),
+        decoding_times(loaded_models, usable, levels, qualities[len(qualities) // 2], setting, steps.next),
     ]
     on_progress(steps.count, steps.count, "")
     return tables
@@ -162,7 +172,7 @@ def _codec(setting: CurveSetting) -> tuple[bytes, bool]:
 def _points(
     loaded: LoadedModel,
     settings: Sequence[CurveSetting],
-    clips: Sequence[Clip],
+    usable: Usable,
     qualities: Sequence[float],
     setting: Setting,
     measure: Callable[..., Any],
@@ -174,19 +184,21 @@ def _points(
         if _codec(one) in measured:
             continue
         own = measured[_codec(one)] = []
-        for clip in clips:
+        for clip in usable.clips:
             for quality in qualities:
                 steps.next(f"{loaded.name}, {one.series} {one.name}: {clip.name}, quality {quality:g}")
-                own.append(
-                    measure(
-                        clip,
-                        loaded,
-                        one.level,
-                        quality,
-                        gop=setting.gop,
-                        variant=one.variant,
-                        device=setting.device,
-                        timed=False,
-                    )
+                take = functools.partial(
+                    measure,
+                    clip,
+                    loaded,
+                    one.level,
+                    quality,
+                    gop=setting.gop,
+                    variant=one.variant,
+                    device=setting.device,
+                    timed=False,
                 )
+                if (point := usable.attempt(clip, take)) is None:
+                    break
+                own.append(point)
     return {one: measured[_codec(one)] for one in settings}

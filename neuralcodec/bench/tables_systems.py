@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,8 +15,10 @@ from neuralcodec.bench.ours import CPU
 from neuralcodec.bench.points import Clip
 from neuralcodec.bench.table import Cell
 from neuralcodec.codecs.files import LoadedModel
+from neuralcodec.core.errors import NcodecError
 from neuralcodec.pipeline.device import core_count
 
+_Computed = TypeVar("_Computed")
 HOSTS = ("DVC", "FVC", "DCVC")
 """The hosts of cgSlimDecoder in paper 000. A model is of a host when its architecture begins with the host's name
 ("dcvc-1")."""
@@ -53,6 +55,29 @@ def label(loaded: LoadedModel) -> str:
     """How a model is called in a table."""
     host = next((host for host in HOSTS if system_of(loaded) == host.lower()), None)
     return f"cgSlimDecoder({host}), {loaded.name}" if host else loaded.name
+
+
+class Usable:
+    """Clips on which nothing failed so far. What fails on a clip is told to ``on_failure``, and the clip is left out;
+    without ``on_failure`` it is raised."""
+
+    def __init__(self, clips: Iterable[Clip], on_failure: Callable[[Clip, NcodecError], None] | None = None) -> None:
+        self.clips, self._on_failure = list(clips), on_failure
+
+    def attempt(self, clip: Clip, compute: Callable[[], _Computed]) -> _Computed | None:
+        """``compute()`` for a clip, None where it failed. Raises NcodecError without ``on_failure``."""
+        try:
+            return compute()
+        except NcodecError as error:
+            if self._on_failure is None:
+                raise
+            self.clips = [other for other in self.clips if other.name != clip.name]
+            self._on_failure(clip, error)
+            return None
+
+    def names(self) -> set[str]:
+        """Names of the clips that are left."""
+        return {clip.name for clip in self.clips}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Reduction of our SaEC")."""
 from __future__ import annotations
 
 import datetime
+import functools
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 from neuralcodec.bench import ours
 from neuralcodec.bench.points import Clip
 from neuralcodec.bench.table import Cell, Table
-from neuralcodec.bench.tables_systems import CGSLIM_PAPER, HOSTS, Setting, found, full, label, printed
+from neuralcodec.bench.tables_systems import CGSLIM_PAPER, HOSTS, Setting, Usable, found, full, label, printed
 from neuralcodec.codecs.files import LoadedModel
 from neuralcodec.pipeline import DecodeOptions, EncodeOptions
 
@@ -23,32 +24,38 @@ DAY = "day"
 
 def decoding_times(
     models: Sequence[LoadedModel],
-    clips: Sequence[Clip],
+    usable: Usable,
     levels: Sequence[int],
     quality: float,
     setting: Setting,
     on_step: Callable[[str], None],
 ) -> Table:
-    """Table 3: milliseconds a frame for decoding, by level. Nothing else of this program may run meanwhile."""
+    """Table 3: milliseconds a frame for decoding, by level, mean over the clips that are usable to the end. Nothing
+    else of this program may run meanwhile."""
     heads = ("original", *(f"level {n}" for n in levels))
     rows: list[tuple[Cell, ...]] = []
-    days: set[str] = set()
+    timed: dict[str, list[dict[str, dict[str, Any]]]] = {}
     for host in HOSTS:
         rows.append((f"cgSlimDecoder({host})", "as printed in the paper, 1080p", *printed(TABLE_3[host], levels)))
         if not found(models, host.lower()):
             rows.append((f"cgSlimDecoder({host})", "end to end", *[None] * len(heads)))
     for loaded in models:
-        timed: list[dict[str, Any] | None] = []
+        own = timed[loaded.name] = []
         for head, level in zip(heads, (None, *levels), strict=True):
             if level is not None and level > loaded.levels:
-                timed.append(None)
+                own.append({})
                 continue
             on_step(f"{loaded.name}: decoding time, {head}")
             used = replace(loaded, widths=(full(loaded), *loaded.widths[1:])) if level is None else loaded
-            timed.append(_decoding_time(used, clips, level or 1, quality, setting))
-        days |= {day for t in timed if t for day in t[DAY]}
-        for what in dict.fromkeys(name for t in timed if t for name in t if name != DAY):
-            rows.append((label(loaded), what, *(t and t.get(what) for t in timed)))
+            own.append(_by_clip(used, usable, level or 1, quality, setting))
+    left = usable.names()
+    kept = {name: [[f for clip, f in clips.items() if clip in left] for clips in own] for name, own in timed.items()}
+    days = {figures[DAY] for own in kept.values() for clips in own for figures in clips}
+    for loaded in models:
+        own = kept[loaded.name]
+        for what in dict.fromkeys(name for clips in own for figures in clips for name in figures if name != DAY):
+            means = (statistics.fmean(figures[what] for figures in clips) if clips else None for clips in own)
+            rows.append((label(loaded), what, *means))
     return Table(
         "Decoding time, milliseconds a frame",
         f"{CGSLIM_PAPER}, Table 3",
@@ -60,24 +67,26 @@ def decoding_times(
             "The exact path (priors and entropy decoding) runs in a thread of its own beside the pictures.",
             "Alone: on one thread, without pictures.",
             f"Quality {quality:g}. {setting.threads_note()}",
-            *setting.notes(clips, days),
+            *setting.notes(usable.clips, days),
         ),
         ("", "", *[".2f"] * len(heads)),
     )
 
 
-def _decoding_time(
-    loaded: LoadedModel, clips: Sequence[Clip], level: int, quality: float, setting: Setting
-) -> dict[str, Any]:
-    """Milliseconds by what was timed, mean over clips, and the days on which."""
-    found = [
-        setting.kept(
-            clip, loaded, lambda c=clip: _time(loaded, c, level, quality, setting), level=level, quality=quality
-        )
-        for clip in clips
-    ]
-    means = {what: statistics.fmean(one[what] for one in found) for what in found[0] if what != DAY}
-    return means | {DAY: sorted({one[DAY] for one in found})}
+def _by_clip(
+    loaded: LoadedModel, usable: Usable, level: int, quality: float, setting: Setting
+) -> dict[str, dict[str, Any]]:
+    """Milliseconds by what was timed, and the day on which, of each clip."""
+    found = {}
+    for clip in usable.clips:
+
+        def compute(clip: Clip = clip) -> dict[str, Any]:
+            timing = functools.partial(_time, loaded, clip, level, quality, setting)
+            return setting.kept(clip, loaded, timing, level=level, quality=quality)
+
+        if (figures := usable.attempt(clip, compute)) is not None:
+            found[clip.name] = figures
+    return found
 
 
 def _time(loaded: LoadedModel, clip: Clip, level: int, quality: float, setting: Setting) -> dict[str, Any]:

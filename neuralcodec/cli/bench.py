@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from neuralcodec.cli.bench_modes import DEMO_FRAMES, cache_folder, mode_of, run_mode
 from neuralcodec.cli.common import Talk, talk_options
 
 if TYPE_CHECKING:
@@ -35,56 +36,103 @@ class Numbers(click.ParamType):
 
 @click.command(short_help="Measure rate, distortion and speed beside classical codecs.")
 @click.argument("clips", nargs=-1, metavar="CLIP...")
-@click.option("--against", metavar="NAME,...", help="Classical encoders: x264, x265, svtav1, jpeg, webp, avif, x265-intra, a set (ruler, elfvc, stills) or a "
-              "condition's full name; none for none.  [default: x264,x265; for pictures: stills]")
+@click.option(
+    "--against",
+    metavar="NAME,...",
+    help="Classical encoders: x264, x265, svtav1, jpeg, webp, avif, x265-intra, a set (ruler, elfvc, stills) or a "
+    "condition's full name; none for none.  [default: x264,x265; for pictures: stills]",
+)
 @click.option("--levels", type=Numbers(int), help="Levels of our codec (default: all that the model has).")
 @click.option("--qualities", type=Numbers(float), help="Qualities of our codec.  [default: 10,30,50,70,90]")
-@click.option("--metrics", metavar="NAME,...", help="Beside PSNR: ms_ssim, xpsnr, vmaf; none for none (default: all that this machine can compute).")
+@click.option(
+    "--metrics",
+    metavar="NAME,...",
+    help="Beside PSNR: ms_ssim, xpsnr, vmaf; none for none (default: all that this machine can compute).",
+)
 @click.option("--model", metavar="NAME", help="One of `ncodec models`, or a model file.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="Only the first N frames of each clip.")
-@click.option("--gop", type=click.IntRange(0), default=32, show_default=True, metavar="N", help="Frames in a group of pictures of our codec.")
+@click.option(
+    "--gop",
+    type=click.IntRange(0),
+    default=32,
+    show_default=True,
+    metavar="N",
+    help="Frames in a group of pictures of our codec.",
+)
 @click.option("--anchors", type=_FILE, metavar="FILE.json", help="Curves of the classical encoders, measured before.")
 @click.option("--out", type=_DIR, metavar="DIR", help="Write index.html, report.json and points.tsv there.")
 @click.option("--quick", is_flag=True, help="A subset that ends within two minutes on two cores.")
 @click.option("--saec", is_flag=True, help="Also compare ways to skip latents, at the first level.")
 @click.option("--widths", is_flag=True, help="Also compare learned widths with uniform ones.")
-@click.option("--memory/--no-memory", default=True, show_default=True, help="Peak memory of each codec on the largest picture, in processes of its own.")
-@click.option("--jobs", type=click.IntRange(1), metavar="N", help="Processes (default: one a core). With more than one, only the middle point of each curve "
-              "is timed, alone; with 1, every point.")
-@click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads of every decoder in timed runs (default: one a core).")
+@click.option(
+    "--memory/--no-memory",
+    default=True,
+    show_default=True,
+    help="Peak memory of each codec on the largest picture, in processes of its own.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes (default: one a core). With more than one, only the middle point of each curve "
+    "is timed, alone; with 1, every point.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Threads of every decoder in timed runs (default: one a core).",
+)
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:n]")
-@click.option("--cache", "cache_folder", type=_DIR, metavar="DIR", help="Where measured points are kept (default: in the user's cache folder).")
+@click.option(
+    "--cache",
+    "cache_folder",
+    type=_DIR,
+    metavar="DIR",
+    help="Where measured points are kept (default: in the user's cache folder).",
+)
 @click.option("--no-cache", is_flag=True, help="Measure everything anew and keep nothing.")
-@click.option("--tables", is_flag=True, help="Instead: the papers' tables from our models, on the clips (default: the demo clip).")
-@click.option("--check-timing", is_flag=True, help="Instead: time decoding twice; exit code 10 if the ratios to x264 differ by 10 % or more.")
-@click.option("--compare", nargs=2, type=_FILE, metavar="OLD.json NEW.json", help="Instead: what changed between two reports; exit code 9 if worse.")
-@click.option("--figures", nargs=2, type=_FILE, metavar="REPORT.json README.md", help="Instead: write a report's figures into a marked block.")
+@click.option(
+    "--tables",
+    is_flag=True,
+    help=f"Instead: the papers' tables from our models, on the clips (default: {DEMO_FRAMES} frames of the demo clip).",
+)
+@click.option(
+    "--check-timing",
+    is_flag=True,
+    help="Instead: time decoding twice; exit code 10 if the ratios to x264 differ by 10 % or more.",
+)
+@click.option(
+    "--compare",
+    nargs=2,
+    type=_FILE,
+    metavar="OLD.json NEW.json",
+    help="Instead: what changed between two reports; exit code 9 if worse.",
+)
+@click.option(
+    "--figures",
+    nargs=2,
+    type=_FILE,
+    metavar="REPORT.json README.md",
+    help="Instead: write a report's figures into a marked block.",
+)
 @talk_options
 @click.pass_context
 def bench(ctx: click.Context, clips: tuple[str, ...], quiet: bool, verbose: bool, **options: Any) -> None:
     """Encode and decode each CLIP (video or picture) with our codec and with classical encoders, and compare them.
 
-    Rates are of our whole file without side streams and of the classical encoders' elementary streams without supplemental
-    information; PSNR is the mean over frames of (6 Y + U + V) / 8 on 8-bit planes; BD-rate by piecewise cubic interpolation,
-    for each clip, then the mean. What was measured once is kept: the same command goes on where it was interrupted.
+    Rates are of our whole file without side streams and of the classical encoders' elementary streams without
+    supplemental information; PSNR is the mean over frames of (6 Y + U + V) / 8 on 8-bit planes; BD-rate by piecewise
+    cubic interpolation, for each clip, then the mean. What was measured once is kept: the same command goes on where it
+    was interrupted.
 
-    A clip or encoder that cannot be had costs one line and the exit code; 9: --compare found something worse; 10: times are
-    unsteady.
-    """
+    A clip or encoder that cannot be had costs one line and the exit code; 9: --compare found something worse; 10: times
+    are unsteady."""
     talk = Talk(quiet, verbose)
-    if options["compare"]:
-        ctx.exit(_compare(*options["compare"]))
-    if options["figures"]:
-        from neuralcodec.bench.readme import rewrite
-
-        rewrite(*options["figures"])
-        return
-    if options["tables"]:
-        ctx.exit(_tables(talk, clips, options))
+    if (mode := mode_of(ctx)) is not None:
+        ctx.exit(run_mode(mode, talk, clips, options))
     if not clips:
         raise click.UsageError("Missing argument 'CLIP...'.", ctx)
-    if options["check_timing"]:
-        ctx.exit(_check_timing(talk, clips, options))
     ctx.exit(_bench(talk, clips, options))
 
 
@@ -103,7 +151,8 @@ def _bench(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> int:
             advance(step.done, step.doing)
             talk.detail(step.doing)
             return
-        text = f"{p.clip} {p.codec} {p.setting:g}: {p.bpp:.4f} bits/pixel, {p.psnr:.2f} dB{' (kept)' if step.cached else ''}" if p else ""
+        text = f"{p.clip} {p.codec} {p.setting:g}: {p.bpp:.4f} bits/pixel, {p.psnr:.2f} dB" if p else ""
+        text += " (kept)" if step.cached else ""
         advance(step.done, f"of {step.count}{_left(step.left)}  {text}")
         talk.detail(f"{step.done}/{step.count}{_left(step.left)} {text}")
 
@@ -127,22 +176,20 @@ def _bench(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> int:
 
 
 def _left(seconds: float | None) -> str:
-    """"; about 3 min left"."""
+    """Such as "; about 3 min left"; nothing where it is unknown."""
     if seconds is None:
         return ""
     return f"; about {math.ceil(seconds / 60)} min left" if seconds > 90 else f"; about {math.ceil(seconds)} s left"
 
 
 def _plan(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> Plan:
-    from neuralcodec.bench import cache
     from neuralcodec.bench.metrics import MEASURES
     from neuralcodec.bench.perceptual import unavailable
     from neuralcodec.bench.plan import Plan, load_anchors
     from neuralcodec.bench.quick import quick
     from neuralcodec.codecs.registry import DEFAULT_MODEL, by_name
 
-    if options["cache_folder"] and options["no_cache"]:
-        raise click.UsageError("--cache and --no-cache exclude each other.")
+    folder = cache_folder(options)
     stills = all(c.lower().endswith(_PICTURES) for c in clips)
     against = options["against"] or ("stills" if stills else "x264,x265")
     if options["metrics"] is None:
@@ -156,75 +203,26 @@ def _plan(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> Plan:
             raise click.UsageError(f"Unknown metric {unknown[0]!r}; choose from {', '.join(MEASURES)}, none.")
         measures = ("psnr_rgb", *(n for n in measures if n != "psnr_rgb"))
     name = options["model"] or DEFAULT_MODEL
-    folder = None if options["no_cache"] else options["cache_folder"] or cache.default_folder()
-    plan = Plan(clips, name, () if against == "none" else tuple(against.split(",")), options["levels"] or tuple(range(1, by_name(name).levels + 1)),
-                options["qualities"] or Plan.qualities, options["gop"], options["frames"], options["device"], options["saec"], options["widths"],
-                options["jobs"], load_anchors(options["anchors"]) if options["anchors"] else {}, measures, threads=options["threads"],
-                memory=options["memory"], cache=folder)
+    plan = Plan(
+        clips,
+        name,
+        () if against == "none" else tuple(against.split(",")),
+        options["levels"] or tuple(range(1, by_name(name).levels + 1)),
+        options["qualities"] or Plan.qualities,
+        options["gop"],
+        options["frames"],
+        options["device"],
+        options["saec"],
+        options["widths"],
+        options["jobs"],
+        load_anchors(options["anchors"]) if options["anchors"] else {},
+        measures,
+        threads=options["threads"],
+        memory=options["memory"],
+        cache=folder,
+    )
     if options["quick"]:
-        plan = quick(plan, levels=not options["levels"], qualities=not options["qualities"], frames=not options["frames"])
+        plan = quick(
+            plan, levels=not options["levels"], qualities=not options["qualities"], frames=not options["frames"]
+        )
     return plan
-
-
-def _compare(old: Path, new: Path) -> int:
-    from neuralcodec.bench.difference import WORSE, differences, got_worse, read_points, table
-    from neuralcodec.cli.bench_tables import show
-
-    changes = differences(read_points(old), read_points(new))
-    show([table(changes, (old.name, new.name))])
-    return WORSE if got_worse(changes) else 0
-
-
-def _tables(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> int:
-    from neuralcodec.bench import cache
-    from neuralcodec.bench.keep import keeping
-    from neuralcodec.bench.points import read_clip
-    from neuralcodec.bench.report import write_tables
-    from neuralcodec.bench.tables import installed_models, paper_tables
-    from neuralcodec.cli.bench_tables import show
-    from neuralcodec.codecs.registry import by_name
-    from neuralcodec.core.errors import NcodecError
-    from neuralcodec.core.resources import demo_clip
-    from neuralcodec.pipeline import choose_device
-
-    read, code = [], 0
-    for path in clips or (str(demo_clip()),):
-        try:
-            read.append(read_clip(path, options["frames"]))
-        except NcodecError as error:
-            click.echo(f"ncodec: {error}", err=True)
-            code = code or error.exit_code
-    models = [by_name(options["model"])] if options["model"] else installed_models()
-    wanted = {"levels": options["levels"], "qualities": options["qualities"], "threads": options["threads"]}
-    store = cache.Store(None if options["no_cache"] else options["cache_folder"] or cache.default_folder())
-    with talk.progress("tables", None, frames=False) as advance:
-
-        def step(done: int, count: int, text: str) -> None:
-            advance(done, f"of {count}  {text}")
-            talk.detail(f"{done}/{count} {text}")
-
-        tables = paper_tables(models, read, on_progress=step, gop=options["gop"], device=choose_device(options["device"]), measure=keeping(store),
-                              **{k: v for k, v in wanted.items() if v})
-    show(tables)
-    if options["out"] is not None:
-        talk.note("written: " + ", ".join(map(str, write_tables(options["out"], tables))))
-    return code
-
-
-def _check_timing(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> int:
-    from neuralcodec.bench.points import read_clip
-    from neuralcodec.bench.timing import BOUND_PERCENT, UNSTEADY, check
-    from neuralcodec.cli.bench_tables import show, steadiness_table
-    from neuralcodec.codecs.registry import DEFAULT_MODEL, by_name
-    from neuralcodec.pipeline import choose_device
-    from neuralcodec.pipeline.device import core_count
-
-    loaded, rows = by_name(options["model"] or DEFAULT_MODEL), {}
-    qualities, threads = options["qualities"] or (50.0,), options["threads"] or core_count()
-    for path in clips:
-        clip = read_clip(path, options["frames"])
-        rows[clip.name] = check(clip, loaded, options["levels"] or tuple(range(1, loaded.levels + 1)), qualities[0], gop=options["gop"], threads=threads,
-                                device=choose_device(options["device"]))
-        talk.detail(f"{clip.name}: timed twice")
-    show([steadiness_table(rows, threads)])
-    return UNSTEADY if any(r.percent >= BOUND_PERCENT for found in rows.values() for r in found) else 0

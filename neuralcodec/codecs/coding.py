@@ -55,7 +55,7 @@ MASK_MODES = tuple(MaskMode)
 """What the flagship's encoder chooses from, by bits and squared error: with transforms that stay near orthonormal, the error in quantiser steps is the
 picture's."""
 CONTEXTUAL, MOTION = "contextual", "motion"
-LAMBDAS = {CONTEXTUAL: 12.0, MOTION: 12.0}
+LAMBDAS = {CONTEXTUAL: 14.0, MOTION: 9.0}
 """Bits that a squared quantiser step is worth when a residual is rounded and when a mask is chosen, see entropy.quantisation and entropy.mask_choice."""
 HYPER_UNCHECKED = 1024
 """So many hyper latents of a picture are read without asking whether the payload was long enough for them."""

@@ -56,10 +56,14 @@ def test_the_test_data_of_the_bjontegaard_package():
     tested = list(zip((9787.80, 4469.00, 2451.52, 1356.24), (40.121, 38.651, 36.970, 34.987), strict=True))
     result = bd(anchor, tested)
     x = np.linspace(34.987, 40.037, 20001)
-    a, b = (PchipInterpolator([p for _, p in sorted(c)], [math.log(r) for r, _ in sorted(c)])(x) for c in (anchor, tested))
+    a, b = (
+        PchipInterpolator([p for _, p in sorted(c)], [math.log(r) for r, _ in sorted(c)])(x) for c in (anchor, tested)
+    )
     assert result.rate == pytest.approx(100 * (math.exp(np.mean(b - a)) - 1), abs=0.01) and -6 < result.rate < -3
     x = np.linspace(math.log(1358.24), math.log(9487.76), 20001)
-    a, b = (PchipInterpolator([math.log(r) for r, _ in sorted(c)], [p for _, p in sorted(c)])(x) for c in (anchor, tested))
+    a, b = (
+        PchipInterpolator([math.log(r) for r, _ in sorted(c)], [p for _, p in sorted(c)])(x) for c in (anchor, tested)
+    )
     assert result.psnr == pytest.approx(np.mean(b - a), abs=0.001)
     assert bd(tested, anchor).rate == pytest.approx(100 * (1 / (1 + result.rate / 100) - 1))
 
@@ -74,13 +78,14 @@ def test_curves_that_share_too_little_are_refused():
     far = bd(CURVE, [(rate, psnr + 8) for rate, psnr in CURVE])
     assert far.rate is None and far.psnr is None
     assert far.overlap == pytest.approx(3.1 / 11.1)
-    assert "28 %" in far.reason
+    assert "28 %" in far.reason and far.apart
     assert bd(CURVE, [(rate, psnr + 20) for rate, psnr in CURVE]).overlap_db == 0
 
 
 def test_a_curve_of_less_than_half_a_decibel_is_refused():
     assert bd(CURVE, [(0.05, 35.0), (0.06, 35.4)]).rate is None
     assert bd(CURVE, [(0.05, 35.0)]).reason == "a curve has fewer than two usable points"
+    assert not bd(CURVE, [(0.05, 35.0)]).apart and not bd(CURVE, CURVE).apart
 
 
 def test_a_point_that_costs_more_than_a_better_one_does_not_count():

@@ -18,13 +18,27 @@ from neuralcodec.bench.run import Plan, run
 
 @pytest.fixture
 def plan(clip_file, tiny_model, tmp_path) -> Plan:
-    return Plan((str(clip_file),), str(tiny_model), ("x264",), (1,), (50.0,), frames=2, cache=tmp_path / "cache", settings=2, jobs=1)
+    return Plan(
+        (str(clip_file),),
+        str(tiny_model),
+        ("x264",),
+        (1,),
+        (50.0,),
+        frames=2,
+        cache=tmp_path / "cache",
+        settings=2,
+        jobs=1,
+    )
 
 
 def cached(plan: Plan) -> list[bool]:
     steps = []
     result = run(plan, steps.append)
-    assert not result.failures and [s.done for s in steps] == list(range(1, len(steps) + 1)) and steps[-1].count == len(steps)
+    assert (
+        not result.failures
+        and [s.done for s in steps] == list(range(1, len(steps) + 1))
+        and steps[-1].count == len(steps)
+    )
     return [s.cached for s in steps]
 
 
@@ -46,11 +60,16 @@ def test_a_copy_of_the_clip_under_another_name_is_the_same(plan, tmp_path):
     assert cached(replace(plan, clips=(str(copy),))) == [True] * 3
 
 
-@pytest.mark.parametrize("change", [{"frames": 3}, {"qualities": (60.0,)}, {"gop": 1}, {"threads": 1}, {"measures": ("xpsnr",)}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"frames": 3}, {"qualities": (60.0,)}, {"gop": 1}, {"threads": 1}, {"measures": ("xpsnr",)}], ids=str
+)
 def test_what_changes_a_figure_is_measured_anew(plan, change):
     cached(plan)
-    assert False in cached(replace(plan, threads=2, **{k: v for k, v in change.items() if k != "threads"}) if "threads" not in change
-                           else replace(plan, **change, gop=31))
+    assert False in cached(
+        replace(plan, threads=2, **{k: v for k, v in change.items() if k != "threads"})
+        if "threads" not in change
+        else replace(plan, **change, gop=31)
+    )
     assert cached(plan) == [True] * 3
 
 
@@ -111,6 +130,31 @@ def test_the_folder_follows_xdg(monkeypatch):
     assert cache.default_folder() == Path("/somewhere/neuralcodec/bench")
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert cache.default_folder() == Path.home() / ".cache" / "neuralcodec" / "bench"
+
+
+def test_a_report_names_the_tool_and_the_model_of_vmaf(monkeypatch):
+    from page_samples import plan, result
+
+    from neuralcodec.bench import vmaf
+    from neuralcodec.bench.page_data import View
+    from neuralcodec.bench.page_words import about_rows
+    from neuralcodec.bench.report import facts
+
+    monkeypatch.setattr(vmaf, "find", lambda: vmaf.Tool("vmaf", "/somewhere/vmaf", "VMAF version 9.9"))
+    cache.versions.cache_clear()
+    try:
+        about = facts("flagship")
+    finally:
+        cache.versions.cache_clear()
+    assert about["versions"]["vmaf"] == f"VMAF version 9.9, model {vmaf.VMAF_MODEL}"
+    shown = dict(about_rows(View(plan(), result()), about))["versions"]
+    assert f"vmaf VMAF version 9.9, model {vmaf.VMAF_MODEL}" in shown
+
+
+def test_code_that_makes_a_point_is_part_of_its_key():
+    folder = Path(cache.__file__).parent
+    assert all((folder / f"{name}.py").is_file() for name in cache._MEASURING)
+    assert {"ours", "classical", "tables_times", "tables_counters", "tables_counting"} <= set(cache._MEASURING)
 
 
 def test_tables_measure_through_the_cache(clip, tiny_model, tmp_path, monkeypatch):

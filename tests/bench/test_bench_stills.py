@@ -36,9 +36,11 @@ def test_a_format_of_pillow(picture, name):
     fine, coarse = (classical.measure(clip, name, STILLS[name].crf[i], measures=MEASURES) for i in (-1, 0))
     assert fine.kinds == "I" and fine.bits == 8 * fine.file_bytes == fine.frame_bits[0]
     assert fine.bits > coarse.bits and fine.psnr > coarse.psnr and fine.psnr_rgb > coarse.psnr_rgb
-    assert 0 < fine.decode_s and 0 < fine.encode_s
+    assert 0 < fine.decode_s == fine.first_frame_s and 0 < fine.encode_s
     image = Image.open(picture)
-    expected = np.asarray(Image.open(io.BytesIO(stills.encode(image, STILLS[name], STILLS[name].crf[-1]))).convert("RGB"))
+    expected = np.asarray(
+        Image.open(io.BytesIO(stills.encode(image, STILLS[name], STILLS[name].crf[-1]))).convert("RGB")
+    )
     mse = np.mean((np.asarray(image).astype(float) - expected) ** 2)
     assert fine.psnr_rgb == pytest.approx(10 * np.log10(255**2 / mse))
 
@@ -53,9 +55,13 @@ def test_jpeg_is_optimised_and_subsampled(picture):
 
 def test_intra_frames_and_ours_code_the_planes(picture, tiny_model):
     clip = read_clip(picture)
-    points = [classical.measure(clip, "x265-intra", 28, measures=MEASURES)] if not classical.missing("x265-intra") else []
+    points = (
+        [classical.measure(clip, "x265-intra", 28, measures=MEASURES)] if not classical.missing("x265-intra") else []
+    )
     pictures: list = []
-    points.append(ours.measure(clip, load_model(tiny_model), 1, 60.0, workers=1, measures=MEASURES, keep=pictures.extend))
+    points.append(
+        ours.measure(clip, load_model(tiny_model), 1, 60.0, workers=1, measures=MEASURES, keep=pictures.extend)
+    )
     assert all(p.kinds == "I" and p.psnr_rgb is not None for p in points)
     mse = np.mean((np.asarray(Image.open(picture)).astype(float) - rgb_of(pictures[0], clip.video.colour)) ** 2)
     assert points[-1].psnr_rgb == pytest.approx(10 * np.log10(255**2 / mse))

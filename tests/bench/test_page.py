@@ -16,7 +16,8 @@ from neuralcodec.bench.conditions import CONDITIONS, STILLS
 from neuralcodec.bench.page import frame_figures, page_html, table_figure, write_page
 from neuralcodec.bench.page_data import MEAN, METRICS, View
 from neuralcodec.bench.page_pictures import SOURCE, comparisons, nearest
-from neuralcodec.bench.page_tables import bd_tables, level_table, measure_table, points_table, share_tables, speed_table
+from neuralcodec.bench.page_tables import bd_tables, measure_table, points_table, speed_table
+from neuralcodec.bench.page_tables_ours import level_table, share_tables
 from neuralcodec.bench.page_words import commands, title, verdicts
 from neuralcodec.bench.plan import Plan, Result, SpeedRow
 from neuralcodec.core.errors import OutputError

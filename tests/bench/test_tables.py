@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from neuralcodec.bench import cache, ours
+from neuralcodec.bench import cache, ours, tables_times
 from neuralcodec.bench import tables as tables_module
 from neuralcodec.bench.points import Point
 from neuralcodec.bench.tables import Table, installed_models, paper_tables, tsv
@@ -28,7 +28,7 @@ from neuralcodec.bench.tables_times import TABLE_3
 from neuralcodec.bitstream import StreamReader
 from neuralcodec.codecs.complexity import INTER, INTRA, complexity, total
 from neuralcodec.codecs.files import load_model
-from neuralcodec.core.errors import UsageError
+from neuralcodec.core.errors import MeasureError, UsageError
 from neuralcodec.pipeline import DecodeOptions, EncodeOptions, StreamDecoder
 
 QUALITIES = (60.0, 20.0)
@@ -318,6 +318,34 @@ def test_what_cannot_be_measured_is_refused(loaded, clip):
     ):
         with pytest.raises(UsageError, match="tables"):
             paper_tables(**({"loaded_models": [loaded], "clips": [clip]} | wrong))
+
+
+def test_a_clip_that_fails_is_left_out_of_the_tables(loaded, clip, monkeypatch):
+    def measure(clip, used, level, quality, *, variant, **options):
+        if clip.name == "bad" and variant.mask_modes == ():
+            raise MeasureError("damaged")
+        return made_up(clip.name, "ours-l1", quality, 0.0)
+
+    def timed(used, clip, *rest):
+        if clip.name == "late" and used.widths[0] == loaded.widths[0]:
+            raise MeasureError("too late")
+        return {"end to end": 40.0 if clip.name == "late" else 20.0, "day": "2026-01-02"}
+
+    monkeypatch.setattr(tables_times, "_time", timed)
+    short = [replace(clip, name=name, frames=clip.frames[:1]) for name in ("bad", "good", "late")]
+    wanted = {"qualities": (20, 50, 80), "levels": (2,), "count_size": (64, 64), "measure": measure}
+    failed = []
+    result = paper_tables([loaded], short, **wanted, on_failure=lambda c, error: failed.append((c.name, str(error))))
+    assert failed == [("bad", "damaged"), ("late", "too late")]
+    figure = next(t for t in result if t.plot)
+    assert {row["clips"] for row in rows(figure) if row["series"].startswith(loaded.name)} == {"2 of 2"}
+    assert "bad" not in " ".join(figure.notes) and "late" in " ".join(figure.notes)
+    times = next(t for t in result if t.title.startswith("Decoding time"))
+    own = rows(times, loaded.name, "end to end")[0]
+    assert (own["original"], own["level 2"]) == (20, 20) and "late" not in " ".join(times.notes)
+    assert paper_tables([loaded], short[:1], **wanted, on_failure=lambda c, error: None) == []
+    with pytest.raises(MeasureError, match="damaged"):
+        paper_tables([loaded], short, **wanted)
 
 
 def test_installed_models_are_those_of_the_registry():
