@@ -37,8 +37,8 @@ class IntraConfig:
 
 
 STEP_GAIN = (1.3, 5.3)
-"""log2 of steps in a unit at quality 0 and 100: sqrt(0.75 lambda / 8.66), the uniform quantiser whose slope is lambda for luma (12 bits a halving of
-the step by 6 / ln 2 = 8.66)."""
+"""log2 of steps in a unit at quality 0 and 100: of sqrt(0.75 lambda / 8.66). A uniform quantiser of step s has the distortion D = s^2 / 12 at high rate
+and spends 1 / (2 ln 2 D) = 8.66 / s^2 bits for a unit of it; this is the step at which that equals luma's weight."""
 CHROMA_GAIN = -0.3
 """log2: a chroma sample weighs 0.5 beside 0.75 of a luma sample in (6 Y + U + V) / 8 on 4:2:0 planes."""
 

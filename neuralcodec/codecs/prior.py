@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neuralcodec.nn.exact import ExactConv2d, ExactModule
+from neuralcodec.nn.exact import ExactConv2d, ExactList, ExactModule
 from neuralcodec.nn.fixed import Fixed, concatenate, quantise_ste
 from neuralcodec.nn.quality import ANCHORS, QualityBias, interpolate, interpolate_integers
 
@@ -161,18 +161,6 @@ class LaterPart(ExactModule):
         return self.mean_head(x), self.scale_head(x, self.scale_quality(self.scale_head, quality))
 
 
-class LaterParts(ExactModule):
-    """The second part, or the second and the third, by their index from 0."""
-
-    def __init__(self, *parts: LaterPart) -> None:
-        super().__init__()
-        for i, part in enumerate(parts):
-            self.add_module(str(i), part)
-
-    def __getitem__(self, index: int) -> LaterPart:
-        return self.get_submodule(str(index))
-
-
 class LatentPrior(ExactModule):
     """See the module's diagram. ``temporal`` lists the channel counts of the latents that the temporal prior reads; ``parts`` is 1, 2 or 3.
 
@@ -198,7 +186,7 @@ class LatentPrior(ExactModule):
         self.mode = ModePrediction(channels)
         if parts > 1:
             kinds = (_CROSS,) if parts == 2 else (_CORNERS, _CROSS)
-            self.later = LaterParts(*(LaterPart(channels, self.fuse.cin, fused, self.context_limit, k, parts == 3) for k in kinds))
+            self.later = ExactList(*(LaterPart(channels, self.fuse.cin, fused, self.context_limit, k, parts == 3) for k in kinds))
         # Index / 4 of each hyper channel's table, by quality anchor.
         self.hyper_scale = nn.Parameter(torch.full((ANCHORS, hyper), 6.0))
         with torch.no_grad():

@@ -58,13 +58,20 @@ def _require_exact(module: nn.Module) -> None:
         raise TypeError(f"{type(module).__name__} is not an exact module and cannot be placed on the exact path")
 
 
-class ExactSequential(ExactModule):
-    """Exact modules in a row."""
+class ExactList(ExactModule):
+    """Exact modules by their index from 0."""
 
     def __init__(self, *layers: ExactModule) -> None:
         super().__init__()
         for i, layer in enumerate(layers):
             self.add_module(str(i), layer)
+
+    def __getitem__(self, index: int) -> ExactModule:
+        return self.get_submodule(str(index))
+
+
+class ExactSequential(ExactList):
+    """Exact modules in a row."""
 
     def forward(self, x: Fixed) -> Fixed:
         for layer in self.children():

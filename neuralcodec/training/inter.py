@@ -19,7 +19,7 @@ from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.layout import pack, to_samples, unpack
 from neuralcodec.training.data import Sampler
 from neuralcodec.training.loss import distortion, draw_quality, psnr, quality_lambda, quality_weight, weighted_mse
-from neuralcodec.training.motion import PREDICTION_SHARE, code_motion, flow_loss
+from neuralcodec.training.motion import PREDICTION_SHARE, code_motion
 from neuralcodec.training.widths import WidthPolicy
 
 
@@ -46,8 +46,6 @@ class InterStage:
     skip_from: float = 0.5
     prior_first: float = 0.0
     """Progress up to which transforms wait for their entropy models, see training.intra."""
-    flow_until: float = 0.5
-    """Progress at which the flow regression's weight reaches zero."""
     lowest_temperature: float = 0.2
     intra_boost: int = 40
     """Most quality indexes by which the intra frame is better, drawn for each sample."""
@@ -65,7 +63,6 @@ class InterStage:
         skip = None
         if progress >= self.skip_from:
             skip = max(self.lowest_temperature, 2 * (1 - progress) / max(1e-6, 1 - self.skip_from))
-        flow_weight = 0.5 * max(0.0, 1 - progress / self.flow_until) if self.flow_until > 0 else 0.0
         joint = progress >= self.joint_from
         # The encoder may code intra frames better than those after them, which refer to them.
         boost = torch.randint(0, self.intra_boost + 1, (batch,), device=device)
@@ -76,15 +73,13 @@ class InterStage:
             before = reference if joint else reference.detach()
             latent, motion = self.model.previous(before)
             m = code_motion(self.model.motion, flow[t - 1], current, before, motion, quality, skip=skip, prior_only=waiting)
-            prediction, hidden, vectors = self.model.predict(m.value, quality, before)
+            prediction, hidden, _ = self.model.predict(m.value, quality, before)
             motion_rate = (m.bits + m.hyper_bits) / self.size**2
             error = weighted_mse(prediction, current)
             loss = loss + (motion_rate * weight).mean()
             if not joint:
                 loss = loss + (lam * PREDICTION_SHARE * error * weight).mean()
                 prediction, hidden = prediction.detach(), hidden.detach()
-            if flow_weight:
-                loss = loss + flow_weight * flow_loss(vectors, flow[t - 1]).mean()
             context = self.model.inter.context(prediction, hidden)
             latent_y, z = self.model.inter.analyse(current, prediction, context, quality)
             if waiting:
@@ -96,8 +91,9 @@ class InterStage:
             loss = loss + ((rate + lam * distortion(decoded, current)) * weight).mean()
             reference = Reference(*_samples_ste(decoded), c.fixed, m.fixed)
             with torch.no_grad():
+                coded_error = weighted_mse(decoded, current)
                 copy = weighted_mse(pack(before.y, before.uv), current)
-                for name, value in (("bpp_motion", motion_rate), ("bpp_contextual", rate), ("psnr", psnr(coded_error := weighted_mse(decoded, current))),
+                for name, value in (("bpp_motion", motion_rate), ("bpp_contextual", rate), ("psnr", psnr(coded_error)),
                                     ("psnr_prediction", psnr(error)), ("psnr_copy", psnr(copy)), ("skipped_motion", m.skipped),
                                     ("skipped_contextual", c.skipped)):
                     metrics[name] = metrics.get(name, 0.0) + float(value.mean()) / (frames - 1)

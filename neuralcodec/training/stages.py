@@ -156,7 +156,7 @@ def _growing(progress: float) -> int:
 
 
 def _inter(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
-    stage = InterStage(model, sampler, RandomWidths(), options.size or 128, frames=_growing, joint_from=0.1, prior_first=0.05, flow_until=0.0)
+    stage = InterStage(model, sampler, RandomWidths(), options.size or 128, frames=_growing, joint_from=0.1, prior_first=0.05)
     if options.batch:
         stage.pixels = options.batch * 2 * stage.size**2
     return stage, _inter_groups(model), 5e-4, _nothing
@@ -166,7 +166,7 @@ def _long(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     """More frames unrolled, everything joint from the start, no flow label in the loss."""
     frames = options.frames or 8
     stage = InterStage(model, sampler, RandomWidths(), options.size or 128, frames=lambda _: frames, joint_from=0.0, skip_from=0.0,
-                       flow_until=0.0, lowest_temperature=0.2)
+                       lowest_temperature=0.2)
     if options.batch:
         stage.pixels = options.batch * (frames - 1) * stage.size**2
     return stage, _inter_groups(model), 3e-4, _nothing
@@ -175,7 +175,7 @@ def _long(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
 def _levels(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     frames = options.frames or 8
     stage = InterStage(model, sampler, LearnedWidths(), options.size or 128, frames=lambda p: min(frames, 4 if p < 0.4 else 6 if p < 0.8 else 8),
-                       joint_from=0.0, skip_from=0.0, flow_until=0.0, lowest_temperature=0.2)
+                       joint_from=0.0, skip_from=0.0, lowest_temperature=0.2)
     if options.batch:
         stage.pixels = options.batch * (frames - 1) * stage.size**2
 

@@ -35,6 +35,12 @@ def short_timing(monkeypatch):
     monkeypatch.setattr(scores, "ENOUGH_SECONDS", 0.0)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+    """No test finds or leaves points in the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="session")
 def clip() -> Clip:
     return Clip("texture.y4m", VideoProperties(WIDTH, HEIGHT, Fraction(1, 25), Fraction(25)), texture())

@@ -7,23 +7,11 @@ import json
 import math
 
 import pytest
+from bench_command import run
 
 from neuralcodec.bench.plan import Plan, load_anchors
 from neuralcodec.bench.report import COLUMNS
-from neuralcodec.cli import main
 from neuralcodec.core.errors import InputError
-
-
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main(["bench", *map(str, arguments)])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
-
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def test_tables_files_and_an_unreadable_clip(capsys, clip_file, tiny_model, tmp_path):

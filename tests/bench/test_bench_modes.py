@@ -7,25 +7,13 @@ import json
 import math
 
 import pytest
+from bench_command import run
 
 from neuralcodec.bench import memory, timing
 from neuralcodec.bench.plan import Plan
 from neuralcodec.bench.quick import SAMPLES, quick
 from neuralcodec.bench.run import run as run_bench
 from neuralcodec.bench.timing import UNSTEADY, Steadiness
-from neuralcodec.cli import main
-
-
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main(["bench", *map(str, arguments)])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
-
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def test_several_processes_find_the_same(capsys, clip_file, tiny_model, tmp_path):

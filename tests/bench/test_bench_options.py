@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from bench_command import run
 
 from neuralcodec.bench import tables as tables_module
 from neuralcodec.bench import timing
 from neuralcodec.bench.table import Table
 from neuralcodec.bench.timing import UNSTEADY, Steadiness
-from neuralcodec.cli import main
 from neuralcodec.cli.bench_modes import DEMO_FRAMES
 from neuralcodec.core.errors import MeasureError
-
-
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as stop:
-        main(["bench", *map(str, arguments)])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
-
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
