@@ -70,6 +70,12 @@ class Reader:
         events = (json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance"))
         return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
 
+    def bring(self, element):
+        """Scroll an element to the middle. Waits two frames: the event of scrolling comes with the next one, and it hides what a pointer had shown."""
+        self.driver.execute_async_script("arguments[0].scrollIntoView({block: 'center'}); const done = arguments[1];"
+                                         "requestAnimationFrame(() => requestAnimationFrame(() => done()))", element)
+        return element
+
     def press(self, key: str) -> None:
         from selenium.webdriver import ActionChains
 
@@ -168,8 +174,7 @@ def test_the_pointer_switches_the_picture(laptop):
     from selenium.webdriver import ActionChains
 
     labels = laptop.driver.find_elements("css selector", ".viewer .shots label")
-    laptop.run("arguments[0].scrollIntoView({block: 'center'})", labels[2])
-    ActionChains(laptop.driver).move_to_element(labels[2]).perform()
+    ActionChains(laptop.driver).move_to_element(laptop.bring(labels[2])).perform()
     assert laptop.shown() == [2]
     stage = laptop.find(".stage")
     ActionChains(laptop.driver).move_to_element(stage).click().perform()
@@ -230,8 +235,7 @@ def test_a_codec_is_taken_out_of_all_plots(laptop):
 def test_a_point_says_what_it_is(laptop):
     from selenium.webdriver import ActionChains
 
-    mark = laptop.find("#rd .main .wide .series.s3 use")
-    laptop.run("arguments[0].scrollIntoView({block: 'center'})", mark)
+    mark = laptop.bring(laptop.find("#rd .main .wide .series.s3 use"))
     ActionChains(laptop.driver).move_to_element(mark).perform()
     tip = laptop.find(".tip")
     assert tip.is_displayed()
