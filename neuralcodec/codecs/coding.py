@@ -17,11 +17,13 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from neuralcodec.codecs.estimation import estimate_flow
 from neuralcodec.codecs.flagship import Flagship
-from neuralcodec.codecs.motion import cell_error
+from neuralcodec.codecs.motion import VECTOR_UNIT, cell_error
+from neuralcodec.codecs.motion_search import MotionSearch, quantiser_step
 from neuralcodec.codecs.prior import (
     LATENT_LIMIT,
     MEAN_FRAC,
@@ -50,6 +52,7 @@ from neuralcodec.entropy.tables import PRECISION, RADIUS
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import pack, to_samples, unpack
+from neuralcodec.nn.quality import interpolate
 
 MASK_MODES = tuple(MaskMode)
 """What the flagship's encoder chooses from, by bits and squared error: with transforms that stay near orthonormal, the error in quantiser steps is the
@@ -57,6 +60,8 @@ picture's."""
 CONTEXTUAL, MOTION = "contextual", "motion"
 LAMBDAS = {CONTEXTUAL: 14.0, MOTION: 9.0}
 """Bits that a squared quantiser step is worth when a residual is rounded and when a mask is chosen, see entropy.quantisation and entropy.mask_choice."""
+MOTION_WEIGHTS = (0.125, 4096.0)
+"""Between these stays what a squared step of motion is worth."""
 HYPER_UNCHECKED = 1024
 """So many hyper latents of a picture are read without asking whether the payload was long enough for them."""
 
@@ -228,13 +233,15 @@ class FlagshipCoder:
         """``before``: the previous source picture, which motion is estimated against; ``reference``: the decoded one."""
         encoder, q = FrameEncoder(), torch.tensor([quality], device=self.device)
         current = pack(source.y, source.uv)
-        luma = [p.y[0, 0].to(torch.uint8).cpu().numpy() for p in (source, before)]
-        flow = torch.from_numpy(estimate_flow(*luma)).permute(2, 0, 1)[None].to(self.device)
+        luma, *earlier = (p.y[0, 0].to(torch.uint8).cpu().numpy() for p in (source, before, reference))
+        flows = [torch.from_numpy(estimate_flow(luma, e)).permute(2, 0, 1)[None].to(self.device) for e in earlier]
+        search = MotionSearch(source.y, reference.y, q)
+        flow = search.search([*flows, torch.zeros_like(flows[0])])
         still = cell_error(current, pack(reference.y, reference.uv))
         moved = cell_error(current, pack(*compensate(reference.y, reference.uv, flow)))
         with self._precision():
             m, mz = self.model.motion.analyse(flow, still, moved, q)
-        motion, motion_modes = self._write(encoder, "P", MOTION, m, mz, quality, size, {}, previous)
+        motion, motion_modes = self._write(encoder, "P", MOTION, m, mz, quality, size, {}, previous, self._motion_weight(search.sensitivity(flow), q))
         with self._precision():
             prediction, context = self._predict(motion[0].values.to(self.device), q, reference)
             y, z = self.model.inter.analyse(current, prediction, context, q)
@@ -242,8 +249,21 @@ class FlagshipCoder:
         return self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (*motion_modes, *modes), quality,
                            (prediction, context))
 
+    def _motion_weight(self, sensitivity: Tensor, q: Tensor) -> np.ndarray | None:
+        """Bits that a squared step of each motion latent is worth (C, h, w), from what an error of the vectors does to the prediction (1, 2, H/8, W/8).
+
+        A latent starts as orthonormal transform of 2x2 vectors, of which four channels are x, four y. None for models whose latent is another."""
+        config = self.model.config.motion
+        if not config.full_rank or config.latent != 8:
+            return None
+        step = VECTOR_UNIT / torch.exp2(interpolate(self.model.motion.gain.encode, q))  # (1, 8), in luma samples
+        error = F.avg_pool2d(sensitivity, 2).repeat_interleave(4, 1) * step[..., None, None] ** 2
+        bits = error * self.lambdas[CONTEXTUAL] / quantiser_step(q) ** 2
+        return (bits.clamp(*MOTION_WEIGHTS)[0].cpu().double().numpy() * 64).round() / 64  # a coarse grid: sums come out the same in any order
+
     def _write(self, encoder: FrameEncoder, kind: str, name: str, y: Tensor, z: Tensor, quality: int, size: tuple[int, int],
-               latents: dict[str, Fixed], previous: Parsed | None) -> tuple[tuple[Fixed, np.ndarray], tuple[int, ...]]:
+               latents: dict[str, Fixed], previous: Parsed | None, weight: np.ndarray | None = None) -> tuple[tuple[Fixed, np.ndarray], tuple[int, ...]]:
+        """``weight`` (C, h, w): bits that a squared step is worth, where it is not the same everywhere."""
         prior = self._prior(kind, name)
         hyper = torch.floor(z[0].float().cpu() + 0.5).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
         encoder.put(hyper.to(torch.int32).numpy(), self._hyper_tables(prior, quality, size), label=f"{name} hyper")
@@ -254,9 +274,10 @@ class FlagshipCoder:
         def write(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             wanted = target[:, where[part]].reshape(mean.shape)
             residual = np.clip(wanted - mean * 2.0**-MEAN_FRAC, -LATENT_LIMIT // 32, LATENT_LIMIT // 32)
-            symbols = quantise(residual, scale, self.lambdas[name])
+            lam = self.lambdas[name] if weight is None else weight.reshape(len(target), -1)[:, where[part]].reshape(mean.shape)
+            symbols = quantise(residual, scale, lam)
             if len(modes) < prior.mask_bytes:
-                choice = self._choose(symbols, scale, derived, residual, name, shared=prior.mask_bytes < prior.parts)
+                choice = self._choose(symbols, scale, derived, residual, lam, shared=prior.mask_bytes < prior.parts)
                 modes.append(pack_mask_mode(choice.mode, choice.parameter))
             else:
                 mode, parameter = unpack_mask_mode(modes[-1])
@@ -268,12 +289,13 @@ class FlagshipCoder:
         z_fixed = Fixed.from_integers(hyper[None], 0, SYMBOL_LIMIT)
         return code_parts(prior, z_fixed, self._temporal(kind, name, latents, previous, size), quality, size, write), tuple(modes)
 
-    def _choose(self, symbols: np.ndarray, scale: np.ndarray, derived: np.ndarray, residual: np.ndarray, name: str, shared: bool) -> MaskChoice:
+    def _choose(self, symbols: np.ndarray, scale: np.ndarray, derived: np.ndarray, residual: np.ndarray, lam: float | np.ndarray,
+                shared: bool) -> MaskChoice:
         """``shared``: later parts get the same mode and parameter, so only modes are considered that need nothing else."""
         modes = tuple(m for m in self.mask_modes if not shared or m in (MaskMode.DERIVED, MaskMode.THRESHOLD))
         if not modes:
             return MaskChoice(MaskMode.THRESHOLD, 0, np.ones_like(derived))
-        return choose_mask(symbols, scale, derived, self.lambdas[name], modes, residual)
+        return choose_mask(symbols, scale, derived, lam, modes, residual)
 
     def _coded(self, kind: str, encoder: FrameEncoder, parts: dict[str, tuple[Fixed, np.ndarray]], modes: tuple[int, ...], quality: int,
                predicted: tuple[Tensor, Tensor] | None = None) -> Coded:

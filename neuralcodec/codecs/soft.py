@@ -5,6 +5,7 @@ The same priors as in coding run here; what differs is that symbols are not entr
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -28,11 +29,13 @@ class SoftLatent:
 
 
 def soft_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed], quality: Tensor, *, noise: bool = True,
-                skip: float | None = None) -> SoftLatent:
+                skip: float | None = None, lam: float = math.inf) -> SoftLatent:
     """y (B, C, h, w) in quantiser steps, z (B, Cz, h/4, w/4) -> decoded latent and rate.
 
-    ``noise`` replaces rounding by uniform noise in the rate term (training); without it the rate is that of the rounded
-    symbols. ``skip`` is the Gumbel-softmax temperature of the mode prediction, 0 for its decision, None for no skipping
+    The rate is that of the rounded symbols, and so is its gradient in the scales: with uniform noise in place of rounding, as usual, all that is rounded
+    to zero looks as wide as the noise, and scales below it cannot be learned. With ``noise`` the gradient in y and the means is that of the
+    relaxation (after Guo et al., "Soft then hard", ICML 2021), else straight through the rounding; hyper latents have noise in all.
+    ``lam``: bits for a squared step, by which symbols are rounded, see entropy.quantisation. ``skip`` is the Gumbel-softmax temperature of the mode prediction, 0 for its decision, None for no skipping
     (paper 000, section 3.3).
     """
     z_round = round_ste(z).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
@@ -44,25 +47,44 @@ def soft_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed],
     coded = None if skip is None else _modes(first.mode.values, skip)
     done = part_positions(0, prior.parts, *y.shape[-2:]).to(y.device)
     for part in range(1, prior.parts):
-        known = _decoded(y, mean, coded).detach() * done
+        known = _decoded(y, mean, scale, coded, lam).detach() * done
         later = prior.statistics(features, quality, part, _fixed(known))
         mean = torch.where(done, mean, later.mean.values)
         scale = torch.where(done, scale, later.scale)
         coded = None if coded is None else torch.where(done, coded, _modes(later.mode.values, skip))
         done = done | part_positions(part, prior.parts, *y.shape[-2:]).to(y.device)
-    residual = y - mean
-    bits = gaussian_bits(add_noise(residual) if noise else round_ste(residual), scale_of_index(scale))
+    residual, deviation = y - mean, scale_of_index(scale)
+    symbols = _rounded(residual, scale, lam)
+    if noise:
+        relaxed = gaussian_bits(add_noise(residual), deviation.detach())
+        bits = gaussian_bits(symbols.detach(), deviation) + (relaxed - relaxed.detach())
+    else:
+        bits = gaussian_bits(symbols, deviation)
     skipped = torch.zeros((), device=y.device)
     if coded is not None:
         skipped = 1 - coded.detach().mean()
         bits = bits * coded
-    value = _decoded(y, mean, coded)
+    value = mean + (symbols if coded is None else symbols * coded)
     return SoftLatent(value, _fixed(value.detach()), bits.flatten(1).sum(1), hyper_bits.flatten(1).sum(1), skipped)
 
 
-def _decoded(y: Tensor, mean: Tensor, coded: Tensor | None) -> Tensor:
-    rounded = round_ste(y - mean)
-    return mean + (rounded if coded is None else rounded * coded)
+def _decoded(y: Tensor, mean: Tensor, scale: Tensor, coded: Tensor | None, lam: float) -> Tensor:
+    symbols = _rounded(y - mean, scale, lam)
+    return mean + (symbols if coded is None else symbols * coded)
+
+
+def _rounded(residual: Tensor, scale: Tensor, lam: float) -> Tensor:
+    """The nearest integer or its neighbour towards zero, whichever has the lower bits + lam * squared error; straight-through."""
+    with torch.no_grad():
+        nearest = torch.floor(residual + 0.5)
+        if math.isfinite(lam):
+            lower = nearest - torch.sign(nearest)
+            deviation = scale_of_index(scale)
+            saved = gaussian_bits(nearest, deviation) - gaussian_bits(lower, deviation)
+            worse = (residual - lower).square() - (residual - nearest).square()
+            nearest = torch.where(saved > lam * worse, lower, nearest)
+        change = nearest - residual
+    return residual + change
 
 
 def _fixed(value: Tensor) -> Fixed:

@@ -38,26 +38,26 @@ def choose_mask(
     residual: np.ndarray,
     scale_index: np.ndarray,
     derived: np.ndarray | None = None,
-    lam: float = DEFAULT_LAMBDA,
+    lam: float | np.ndarray = DEFAULT_LAMBDA,
     modes: tuple[MaskMode, ...] = tuple(MaskMode),
     real: np.ndarray | None = None,
 ) -> MaskChoice:
     """The mask with the best merit among ``modes`` (modes 0 and 1 only where ``derived`` is given).
 
     ``residual``: integers, ``scale_index``: integers 0..63, ``derived``: bool or None, all (C, H, W). ``lam``: bits for
-    a squared residual unit; infinity drops no residual unless the mode leaves no choice (DERIVED does as it is told).
+    a squared residual unit, one number or (C, H, W); infinity drops no residual unless the mode leaves no choice (DERIVED does as it is told).
     ``real``: what the residual was before it was rounded, (C, H, W).
     Raises UsageError when no mode is possible.
     """
     usable = [m for m in modes if derived is not None or m in (MaskMode.SENT, MaskMode.THRESHOLD)]
     if not usable:
         raise UsageError("no mask mode is possible: modes 0 and 1 need a derived mask")
-    lam = min(float(lam), _LARGEST_LAMBDA)
+    lam = np.broadcast_to(np.minimum(lam, _LARGEST_LAMBDA), residual.shape)
     gain = -cost_bits(residual, scale_index)
     nonzero = np.flatnonzero(residual)
     symbols = residual.reshape(-1)[nonzero].astype(np.float64)
     error = symbols if real is None else np.round((2 * real.reshape(-1)[nonzero].astype(np.float64) - symbols) * 2.0**16) * 2.0**-16
-    gain.reshape(-1)[nonzero] += lam * error * symbols
+    gain.reshape(-1)[nonzero] += lam.reshape(-1)[nonzero] * error * symbols
 
     candidates = []
     if MaskMode.DERIVED in usable:

@@ -77,13 +77,13 @@ def compensate(y: Tensor, uv: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         luma = round_vectors(upsample_vectors(v, 8), VECTOR_STEPS)
         chroma = round_vectors(upsample_vectors(v * 0.5, 4), VECTOR_STEPS)
         return _sample_smooth(double_size(y), luma), _sample_smooth(double_size(uv), chroma)
-    return _compensate_exact(y, v, 8), _compensate_exact(uv, v * 0.5, 4)
+    return sample_doubled(double_size(y), v, 8), sample_doubled(double_size(uv), v * 0.5, 4)
 
 
-def _compensate_exact(plane: Tensor, vectors: Tensor, factor: int) -> Tensor:
-    """plane (B, C, H, W), vectors (B, 2, H / factor, W / factor) in its samples. Works in strips that stay in the cache."""
-    doubled = double_size(plane)
-    out = torch.empty_like(plane)
+def sample_doubled(doubled: Tensor, vectors: Tensor, factor: int) -> Tensor:
+    """doubled (B, C, 2H, 2W) of ``double_size``, vectors (B, 2, H / factor, W / factor) in samples -> (B, C, H, W). Works in strips that stay in the
+    cache. No gradients."""
+    out = doubled.new_empty(*doubled.shape[:2], doubled.shape[2] // 2, doubled.shape[3] // 2)
     cells, step = vectors.shape[2], max(1, STRIP // factor)
     for top in range(0, cells, step):
         end = min(top + step, cells)

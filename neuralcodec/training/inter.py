@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from neuralcodec.codecs.coding import CONTEXTUAL, LAMBDAS
 from neuralcodec.codecs.flagship import Flagship, Reference
 from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.core.types import QUALITY_STEPS
@@ -27,7 +28,7 @@ def intra_reference(model: Flagship, y: Tensor, uv: Tensor, quality: Tensor) -> 
     """What a decoder has after the intra frame; no gradient."""
     with torch.no_grad():
         latent, z = model.intra.analyse(pack(y, uv), quality)
-        soft = soft_latent(model.intra.prior, latent, z, [], quality, noise=False, skip=0.0)
+        soft = soft_latent(model.intra.prior, latent, z, [], quality, noise=False, skip=0.0, lam=LAMBDAS[CONTEXTUAL])
         return Reference(*to_samples(*unpack(model.intra.synthesise(soft.value, quality))))
 
 
@@ -72,7 +73,7 @@ class InterStage:
             current = pack(y[t], uv[t])
             before = reference if joint else reference.detach()
             latent, motion = self.model.previous(before)
-            m = code_motion(self.model.motion, flow[t - 1], current, before, motion, quality, skip=skip, prior_only=waiting)
+            m = code_motion(self.model.motion, flow[t - 1], y[t], current, before, motion, quality, skip=skip, prior_only=waiting)
             prediction, hidden, _ = self.model.predict(m.value, quality, before)
             motion_rate = (m.bits + m.hyper_bits) / self.size**2
             error = weighted_mse(prediction, current)
@@ -85,7 +86,7 @@ class InterStage:
             if waiting:
                 latent_y = latent_y.detach()
                 z = self.model.inter.hyper_analysis(latent_y, quality)
-            c = soft_latent(self.model.inter.prior, latent_y, z, [latent, m.fixed], quality, skip=skip)
+            c = soft_latent(self.model.inter.prior, latent_y, z, [latent, m.fixed], quality, skip=skip, lam=LAMBDAS[CONTEXTUAL])
             decoded = self.model.inter.synthesise(c.value, prediction, context, quality)
             rate = (c.bits + c.hyper_bits) / self.size**2
             loss = loss + ((rate + lam * distortion(decoded, current)) * weight).mean()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from neuralcodec.codecs.coding import CONTEXTUAL, LAMBDAS
 from neuralcodec.codecs.intra import IntraModel
 from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.nn.layout import pack
@@ -43,7 +44,7 @@ class IntraStage:
         if progress < self.prior_first:
             y = y.detach()
             z = self.model.hyper_analysis(y, quality)
-        latent = soft_latent(self.model.prior, y, z, [], quality, skip=temperature)
+        latent = soft_latent(self.model.prior, y, z, [], quality, skip=temperature, lam=LAMBDAS[CONTEXTUAL])
         decoded = self.model.synthesise(latent.value, quality)
         pixels = self.size**2
         rate = (latent.bits + latent.hyper_bits) / pixels

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from neuralcodec.codecs.coding import LAMBDAS, MOTION
 from neuralcodec.codecs.flagship import Flagship, Reference
 from neuralcodec.codecs.motion import VECTOR_UNIT, MotionModel, cell_error
+from neuralcodec.codecs.motion_search import MotionSearch
 from neuralcodec.codecs.soft import SoftLatent, soft_latent
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
@@ -25,19 +27,22 @@ PREDICTION_SHARE = 0.2
 """Share of lambda given to the prediction's error: the contextual codec corrects the rest."""
 
 
-def code_motion(model: MotionModel, flow: Tensor, current: Tensor, reference: Reference, previous: Fixed, quality: Tensor, *,
+def code_motion(model: MotionModel, flow: Tensor, luma: Tensor, current: Tensor, reference: Reference, previous: Fixed, quality: Tensor, *,
                 skip: float | None, prior_only: bool = False) -> SoftLatent:
-    """Training forward of the motion latent: flow (B, 2, H/8, W/8), packed current picture (B, 96, H/8, W/8).
+    """Training forward of the motion latent: flow (B, 2, H/8, W/8), the current picture's luma (B, 1, H, W) and packed planes (B, 96, H/8, W/8).
+
+    The encoder's motion search runs here too, on the reference as it is.
 
     ``prior_only``: the encoder waits for its entropy model, see training.intra."""
     with torch.no_grad():
+        flow = MotionSearch(luma, reference.y, quality).search([flow, torch.zeros_like(flow)])
         still = cell_error(current, pack(reference.y, reference.uv))
         moved = cell_error(current, pack(*compensate(reference.y, reference.uv, flow)))
     m, z = model.analyse(flow, still, moved, quality)
     if prior_only:
         m = m.detach()
         z = model.hyper_analysis(m, quality)
-    return soft_latent(model.prior, m, z, [previous], quality, skip=skip)
+    return soft_latent(model.prior, m, z, [previous], quality, skip=skip, lam=LAMBDAS[MOTION])
 
 
 def flow_loss(vectors: Tensor, flow: Tensor) -> Tensor:
@@ -71,7 +76,7 @@ class MotionStage:
         for t in (1, 2):  # the second frame has a temporal prior
             current = pack(y[t], uv[t])
             previous = self.model.previous(reference)[1]
-            latent = code_motion(self.model.motion, flow[t - 1], current, reference, previous, quality, skip=skip)
+            latent = code_motion(self.model.motion, flow[t - 1], y[t], current, reference, previous, quality, skip=skip)
             prediction, _, vectors = self.model.predict(latent.value, quality, reference)
             rate = (latent.bits + latent.hyper_bits) / self.size**2
             error = weighted_mse(prediction, current)

@@ -135,7 +135,10 @@ def _motion_groups(model: Flagship) -> dict[str, nn.Module]:
 
 def _inter_groups(model: Flagship) -> dict[str, nn.Module]:
     m = model.inter
-    return _motion_groups(model) | {
+    motion = _motion_groups(model)
+    # Training's estimate of the rate makes these steps coarser than pays: coding rounds by rate and by what a vector's error does there.
+    del motion["motion.gain"]
+    return motion | {
         "inter.extraction": m.extraction, "inter.refinement": m.refinement, "inter.analysis": m.analysis, "inter.hyper": m.hyper_analysis,
         "inter.prior": m.prior, "inter.gain": m.gain, "inter.decoder": m.decoder}
 

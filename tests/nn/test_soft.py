@@ -8,6 +8,7 @@ from random_prior import integers_of, random_inputs, random_prior
 from neuralcodec.codecs.coding import code_parts
 from neuralcodec.codecs.prior import part_positions
 from neuralcodec.codecs.soft import soft_latent
+from neuralcodec.entropy.quantisation import quantise
 from neuralcodec.entropy.tables import SCALES, cost_bits
 from neuralcodec.nn.fixed import Fixed
 
@@ -113,14 +114,40 @@ def test_parts_in_training_are_the_parts_in_coding(parts, skip):
     assert done.all()
 
 
-def test_noise_costs_about_as_many_bits(case):
-    """Uniform noise stands for rounding: the same rate within 10 % on these latents, and different at each draw."""
+def test_noise_changes_the_gradient_in_latents_alone(case):
+    """The rate and its gradient in the scales are those of the symbols; only what y and the means are told is relaxed, and differs at each draw."""
     prior, y, z, latents, quality, _ = case
     torch.manual_seed(14)
-    first, second = (soft_latent(prior, y, z, latents, quality, noise=True).bits.detach() for _ in range(2))
-    exact = soft_latent(prior, y, z, latents, quality, noise=False).bits.detach()
-    assert not torch.equal(first, second)
-    assert ((first - exact).abs() / exact).max() < 0.1
+    gradients = []
+    prior.train()
+    try:
+        for noise in (True, True, False):
+            latent = y.clone().requires_grad_()
+            prior.zero_grad()
+            bits = soft_latent(prior, latent, z, latents, quality, noise=noise).bits
+            bits.sum().backward()
+            gradients.append((bits.detach(), latent.grad, prior.scale_head.bias.grad.clone()))
+    finally:
+        prior.zero_grad()
+        prior.eval()
+    (first, pull, scales), (second, other, _), (exact, _, alike) = gradients
+    assert torch.equal(first, exact) and torch.equal(second, exact)
+    assert not torch.equal(pull, other)
+    torch.testing.assert_close(scales, alike)
+    assert scales.abs().sum() > 0
+
+
+@pytest.mark.parametrize("lam", [2.0, 14.0])
+def test_training_rounds_as_the_encoder_does(case, lam):
+    prior, y, z, latents, quality, (mean, scale, _) = case
+    with torch.no_grad():
+        soft = soft_latent(prior, y, z, latents, quality, lam=lam)
+    symbols = ((soft.value - torch.from_numpy(mean) / 16).numpy()).round()
+    residual = y.numpy() - mean / np.float32(16)
+    coded = quantise(residual, scale, lam)
+    # The encoder also tries zero, and has the tables' costs in place of the Gaussian's.
+    assert (symbols != coded).mean() < 0.005
+    assert (symbols != symbols_of(y, mean)).mean() > 0.005  # and not to the nearest
 
 
 @pytest.mark.parametrize("skip", [None, 0.0, 0.5])

@@ -1,0 +1,111 @@
+"""Motion search against the decoded reference (encoder only; decoders never see it).
+
+Classical flow between source pictures says where things went. What a codec wants are the vectors whose prediction, made from the *decoded* reference by
+its own compensation, costs the fewest bits in all. Two steps, on the grid of one vector for 8x8 luma samples:
+
+1. for each cell the best of several candidate vectors,
+2. some iterations of Gauss-Newton over all cells at once (Lucas and Kanade 1981, with the bilinear interpolation of vectors as its window).
+
+Both minimise: squared luma error + ``mu`` * squared distance to the mean of the neighbouring vectors, which stands for the bits of a vector; for
+larger distances it grows as the logarithm, as bits do. ``mu`` grows with the square of the quantiser's step, as the price of a bit does.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from neuralcodec.codecs.estimation import CELL
+from neuralcodec.codecs.intra import STEP_GAIN
+from neuralcodec.core.types import QUALITY_STEPS
+from neuralcodec.nn.compensation import double_size, sample_doubled
+
+SMOOTHNESS = 2.5
+"""``mu`` in squared quantiser steps. Tried on three clips at two qualities: 0.05, 0.4, 1 and 2.5 gave +108, +72, +64 and +62 % BD-rate against x265, where the
+flow as it is gave +83 %."""
+ITERATIONS = 2
+LARGEST_STEP = 1.0
+"""Luma samples by which an iteration moves a vector at most: beyond that a linear model of the picture says nothing."""
+_RIDGE = 1.0
+_LOG_DISTANCE = 1.0
+
+
+def quantiser_step(quality: Tensor) -> Tensor:
+    """Step of the picture's latents at the start of training, in 8-bit samples of an orthonormal transform: (B,) indexes -> (B, 1, 1, 1)."""
+    low, high = STEP_GAIN
+    return (255 / torch.exp2(low + (high - low) * quality.float() / QUALITY_STEPS)).view(-1, 1, 1, 1)
+
+
+class MotionSearch:
+    """The search for one picture: current and reference luma (B, 1, H, W) in 0..255, quality (B,) indexes."""
+
+    @torch.no_grad()
+    def __init__(self, current: Tensor, reference: Tensor, quality: Tensor) -> None:
+        self.current, self.doubled = current, double_size(reference)
+        self.mu = SMOOTHNESS * quantiser_step(quality) ** 2
+
+    @torch.no_grad()
+    def search(self, candidates: list[Tensor], iterations: int = ITERATIONS) -> Tensor:
+        """Candidates (B, 2, H/8, W/8) in luma samples, the likeliest first -> vectors of that shape."""
+        vectors = _best(self.current, self.doubled, candidates, self.mu)
+        for _ in range(iterations):
+            vectors = vectors + _step(self.current, self.doubled, vectors, self.mu)
+        return vectors
+
+    @torch.no_grad()
+    def sensitivity(self, vectors: Tensor) -> Tensor:
+        """What a vector's error does to the prediction: (B, 2, H/8, W/8) squared luma error for a squared sample of error in x and in y."""
+        gx, gy = _gradients(sample_doubled(self.doubled, vectors, CELL))
+        return _gather(torch.cat([gx * gx, gy * gy], 1))
+
+
+def _best(current: Tensor, doubled: Tensor, candidates: list[Tensor], mu: Tensor) -> Tensor:
+    around = _neighbours(candidates[0])
+    best = least = None
+    for v in candidates:
+        error = current - sample_doubled(doubled, v, CELL)
+        distance = (v - around).square().sum(1, keepdim=True)
+        cost = _gather(error * error) + mu * _LOG_DISTANCE**2 * torch.log1p(distance / _LOG_DISTANCE**2)
+        if least is None:
+            best, least = v, cost
+        else:
+            best, least = torch.where(cost < least, v, best), torch.minimum(cost, least)
+    return best
+
+
+def _step(current: Tensor, doubled: Tensor, vectors: Tensor, mu: Tensor) -> Tensor:
+    prediction = sample_doubled(doubled, vectors, CELL)
+    error = current - prediction
+    gx, gy = _gradients(prediction)
+    xx, xy, yy, xe, ye = _gather(torch.cat([gx * gx, gx * gy, gy * gy, gx * error, gy * error], 1)).split(1, 1)
+    away = _neighbours(vectors) - vectors
+    pull = mu / (1 + away.square().sum(1, keepdim=True) / _LOG_DISTANCE**2)  # the logarithm's slope over the square's
+    xx, yy = xx + pull + _RIDGE, yy + pull + _RIDGE
+    xe, ye = xe + pull * away[:, :1], ye + pull * away[:, 1:]
+    determinant = xx * yy - xy * xy
+    step = torch.cat([yy * xe - xy * ye, xx * ye - xy * xe], 1) / determinant
+    return step.clamp_(-LARGEST_STEP, LARGEST_STEP)
+
+
+def _gradients(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Central differences of (B, 1, H, W) in x and y."""
+    p = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    return (p[..., 1:-1, 2:] - p[..., 1:-1, :-2]) / 2, (p[..., 2:, 1:-1] - p[..., :-2, 1:-1]) / 2
+
+
+def _gather(x: Tensor) -> Tensor:
+    """Sums over what each cell's vector takes part in, with its share: (B, C, H, W) -> (B, C, H/8, W/8). The transpose of bilinear interpolation,
+    but for the borders."""
+    b, c, height, width = x.shape
+    half = torch.arange(1, 2 * CELL, 2, dtype=x.dtype, device=x.device) / (2 * CELL)
+    tent = torch.cat([half, half.flip(0)])
+    x = F.pad(x.reshape(b * c, 1, height, width), (CELL // 2,) * 4)
+    x = F.conv2d(x, tent.view(1, 1, 1, -1), stride=(1, CELL))
+    return F.conv2d(x, tent.view(1, 1, -1, 1), stride=(CELL, 1)).view(b, c, height // CELL, width // CELL)
+
+
+def _neighbours(v: Tensor) -> Tensor:
+    """Mean of the eight neighbours, those at the corners with half the weight: (B, 2, h, w) -> the same."""
+    kernel = v.new_tensor([[1, 2, 1], [2, 0, 2], [1, 2, 1]]).div_(12).expand(2, 1, 3, 3)
+    return F.conv2d(F.pad(v, (1, 1, 1, 1), mode="replicate"), kernel, groups=2)
