@@ -51,7 +51,7 @@ from neuralcodec.entropy import (
 from neuralcodec.entropy.tables import PRECISION, RADIUS
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
-from neuralcodec.nn.layout import pack, to_samples, unpack
+from neuralcodec.nn.layout import to_samples
 from neuralcodec.nn.quality import interpolate
 
 MASK_MODES = tuple(MaskMode)
@@ -206,13 +206,15 @@ class FlagshipCoder:
             else:
                 prediction, context = predicted or self._predict(parsed.latents[MOTION].values.to(self.device), q, reference)
                 packed = self.model.inter.synthesise(y, prediction, context, q)
-        return Planes(*to_samples(*unpack(packed.float())))
+        return Planes(*to_samples(*self.model.layers.unpack(packed.float())))
 
     def _precision(self) -> torch.autocast:
-        """bfloat16 convolutions on CUDA. On a CPU float32: not every one has bfloat16 instructions, and the pictures would differ."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        """bfloat16 convolutions on CUDA, except in exact models. On a CPU float32: not every one has bfloat16 instructions, and the pictures would
+        differ."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda" and not self.model.layers.exact)
 
     def _predict(self, m: Tensor, q: Tensor, reference: Planes) -> tuple[Tensor, Tensor]:
+        pack = self.model.layers.pack
         vectors, hidden = self.model.motion.synthesise(m, q, pack(reference.y, reference.uv))
         prediction = pack(*compensate(reference.y, reference.uv, vectors.float()))
         return prediction, self.model.inter.context(prediction, hidden)
@@ -224,7 +226,7 @@ class FlagshipCoder:
         """``source``: padded planes of the picture."""
         encoder, q = FrameEncoder(), torch.tensor([quality], device=self.device)
         with self._precision():
-            y, z = self.model.intra.analyse(pack(source.y, source.uv), q)
+            y, z = self.model.intra.analyse(self.model.layers.pack(source.y, source.uv), q)
         parsed, modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None)
         return self._coded("I", encoder, {CONTEXTUAL: parsed}, modes, quality)
 
@@ -232,16 +234,16 @@ class FlagshipCoder:
     def encode_inter(self, source: Planes, quality: int, size: tuple[int, int], before: Planes, reference: Planes, previous: Parsed | None) -> Coded:
         """``before``: the previous source picture, which motion is estimated against; ``reference``: the decoded one."""
         encoder, q = FrameEncoder(), torch.tensor([quality], device=self.device)
+        pack = self.model.layers.pack
         current = pack(source.y, source.uv)
         luma, *earlier = (p.y[0, 0].to(torch.uint8).cpu().numpy() for p in (source, before, reference))
         flows = [torch.from_numpy(estimate_flow(luma, e)).permute(2, 0, 1)[None].to(self.device) for e in earlier]
-        search = MotionSearch(source.y, reference.y, q)
-        flow = search.search([*flows, torch.zeros_like(flows[0])])
+        flow, sensitivity = MotionSearch(source.y, reference.y, q).search([*flows, torch.zeros_like(flows[0])])
         still = cell_error(current, pack(reference.y, reference.uv))
         moved = cell_error(current, pack(*compensate(reference.y, reference.uv, flow)))
         with self._precision():
             m, mz = self.model.motion.analyse(flow, still, moved, q)
-        motion, motion_modes = self._write(encoder, "P", MOTION, m, mz, quality, size, {}, previous, self._motion_weight(search.sensitivity(flow), q))
+        motion, motion_modes = self._write(encoder, "P", MOTION, m, mz, quality, size, {}, previous, self._motion_weight(sensitivity, q))
         with self._precision():
             prediction, context = self._predict(motion[0].values.to(self.device), q, reference)
             y, z = self.model.inter.analyse(current, prediction, context, q)

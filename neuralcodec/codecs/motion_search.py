@@ -46,18 +46,14 @@ class MotionSearch:
         self.mu = SMOOTHNESS * quantiser_step(quality) ** 2
 
     @torch.no_grad()
-    def search(self, candidates: list[Tensor], iterations: int = ITERATIONS) -> Tensor:
-        """Candidates (B, 2, H/8, W/8) in luma samples, the likeliest first -> vectors of that shape."""
+    def search(self, candidates: list[Tensor], iterations: int = ITERATIONS) -> tuple[Tensor, Tensor]:
+        """Candidates (B, 2, H/8, W/8) in luma samples, the likeliest first -> vectors of that shape, and what an error of them does to the prediction:
+        squared luma error for a squared sample of error in x and in y, of that shape too (taken before the last iteration)."""
         vectors = _best(self.current, self.doubled, candidates, self.mu)
         for _ in range(iterations):
-            vectors = vectors + _step(self.current, self.doubled, vectors, self.mu)
-        return vectors
-
-    @torch.no_grad()
-    def sensitivity(self, vectors: Tensor) -> Tensor:
-        """What a vector's error does to the prediction: (B, 2, H/8, W/8) squared luma error for a squared sample of error in x and in y."""
-        gx, gy = _gradients(sample_doubled(self.doubled, vectors, CELL))
-        return _gather(torch.cat([gx * gx, gy * gy], 1))
+            step, sensitivity = _step(self.current, self.doubled, vectors, self.mu)
+            vectors = vectors + step
+        return vectors, sensitivity
 
 
 def _best(current: Tensor, doubled: Tensor, candidates: list[Tensor], mu: Tensor) -> Tensor:
@@ -74,18 +70,19 @@ def _best(current: Tensor, doubled: Tensor, candidates: list[Tensor], mu: Tensor
     return best
 
 
-def _step(current: Tensor, doubled: Tensor, vectors: Tensor, mu: Tensor) -> Tensor:
+def _step(current: Tensor, doubled: Tensor, vectors: Tensor, mu: Tensor) -> tuple[Tensor, Tensor]:
     prediction = sample_doubled(doubled, vectors, CELL)
     error = current - prediction
     gx, gy = _gradients(prediction)
     xx, xy, yy, xe, ye = _gather(torch.cat([gx * gx, gx * gy, gy * gy, gx * error, gy * error], 1)).split(1, 1)
+    sensitivity = torch.cat([xx, yy], 1)
     away = _neighbours(vectors) - vectors
     pull = mu / (1 + away.square().sum(1, keepdim=True) / _LOG_DISTANCE**2)  # the logarithm's slope over the square's
     xx, yy = xx + pull + _RIDGE, yy + pull + _RIDGE
     xe, ye = xe + pull * away[:, :1], ye + pull * away[:, 1:]
     determinant = xx * yy - xy * xy
     step = torch.cat([yy * xe - xy * ye, xx * ye - xy * xe], 1) / determinant
-    return step.clamp_(-LARGEST_STEP, LARGEST_STEP)
+    return step.clamp_(-LARGEST_STEP, LARGEST_STEP), sensitivity
 
 
 def _gradients(x: Tensor) -> tuple[Tensor, Tensor]:

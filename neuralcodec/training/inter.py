@@ -17,7 +17,7 @@ from neuralcodec.codecs.flagship import Flagship, Reference
 from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.compensation import compensate
-from neuralcodec.nn.layout import pack, to_samples, unpack
+from neuralcodec.nn.layout import to_samples
 from neuralcodec.training.data import Sampler
 from neuralcodec.training.loss import distortion, draw_quality, psnr, quality_lambda, quality_weight, weighted_mse
 from neuralcodec.training.motion import PREDICTION_SHARE, code_motion
@@ -27,9 +27,9 @@ from neuralcodec.training.widths import WidthPolicy
 def intra_reference(model: Flagship, y: Tensor, uv: Tensor, quality: Tensor) -> Reference:
     """What a decoder has after the intra frame; no gradient."""
     with torch.no_grad():
-        latent, z = model.intra.analyse(pack(y, uv), quality)
+        latent, z = model.intra.analyse(model.layers.pack(y, uv), quality)
         soft = soft_latent(model.intra.prior, latent, z, [], quality, noise=False, skip=0.0, lam=LAMBDAS[CONTEXTUAL])
-        return Reference(*to_samples(*unpack(model.intra.synthesise(soft.value, quality))))
+        return Reference(*to_samples(*model.layers.unpack(model.intra.synthesise(soft.value, quality))))
 
 
 @dataclass
@@ -53,7 +53,7 @@ class InterStage:
 
     def step(self, progress: float) -> tuple[Tensor, dict[str, float]]:
         device = next(self.model.parameters()).device
-        frames = self.frames(progress)
+        frames, pack = self.frames(progress), self.model.layers.pack
         batch = max(1, round(self.pixels / (self.size**2 * (frames - 1))))
         data = self.sampler.batch(self.size, batch, frames, flow=True)
         y, uv, flow = data.y.to(device).float(), data.uv.to(device).float(), data.flow.to(device)
@@ -90,7 +90,7 @@ class InterStage:
             decoded = self.model.inter.synthesise(c.value, prediction, context, quality)
             rate = (c.bits + c.hyper_bits) / self.size**2
             loss = loss + ((rate + lam * distortion(decoded, current)) * weight).mean()
-            reference = Reference(*_samples_ste(decoded), c.fixed, m.fixed)
+            reference = Reference(*_samples_ste(self.model.layers.unpack(decoded)), c.fixed, m.fixed)
             with torch.no_grad():
                 coded_error = weighted_mse(decoded, current)
                 copy = weighted_mse(pack(before.y, before.uv), current)
@@ -103,9 +103,8 @@ class InterStage:
         return loss / (frames - 1) + penalty, metrics
 
 
-def _samples_ste(packed: Tensor) -> tuple[Tensor, Tensor]:
+def _samples_ste(planes: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Planes rounded to 8-bit samples, with a straight-through gradient."""
-    planes = unpack(packed)
     rounded = to_samples(*(p.detach() for p in planes))
     return tuple(p + (r - p.detach()) for p, r in zip(planes, rounded))
 
@@ -114,7 +113,7 @@ def _samples_ste(packed: Tensor) -> tuple[Tensor, Tensor]:
 def prediction_report(model: Flagship, sampler: Sampler, quality: int = 100, count: int = 16, size: int = 192) -> dict[str, float]:
     """The figure that says whether motion learned its part: PSNR of copy, prediction and teacher on source frames."""
     device = next(model.parameters()).device
-    data = sampler.batch(size, count, 2, flow=True)
+    data, pack = sampler.batch(size, count, 2, flow=True), model.layers.pack
     y, uv, flow = data.y.to(device).float(), data.uv.to(device).float(), data.flow.to(device)
     q = torch.full((count,), quality, device=device)
     reference, current = Reference(y[0], uv[0]), pack(y[1], uv[1])

@@ -12,7 +12,6 @@ from torch import Tensor
 from neuralcodec.codecs.coding import CONTEXTUAL, LAMBDAS
 from neuralcodec.codecs.intra import IntraModel
 from neuralcodec.codecs.soft import soft_latent
-from neuralcodec.nn.layout import pack
 from neuralcodec.training.data import Sampler
 from neuralcodec.training.loss import distortion, draw_quality, packed_mse, psnr, quality_lambda, quality_weight
 from neuralcodec.training.widths import randomise_widths
@@ -36,7 +35,7 @@ class IntraStage:
     def step(self, progress: float) -> tuple[Tensor, dict[str, float]]:
         device = next(self.model.parameters()).device
         data = self.sampler.batch(self.size, self.batch, 1)
-        x = pack(data.y[0].to(device).float(), data.uv[0].to(device).float())
+        x = self.model.layers.pack(data.y[0].to(device).float(), data.uv[0].to(device).float())
         quality = draw_quality(self.batch, device)
         randomise_widths(self.model, self.slim_share)
         temperature = None if progress < self.skip_from else max(0.2, 2 * (1 - progress) / (1 - self.skip_from))

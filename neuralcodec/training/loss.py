@@ -30,7 +30,8 @@ def quality_weight(quality: Tensor) -> Tensor:
 
 
 def packed_mse(x: Tensor, reference: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Squared error of packed planes (B, 96, h, w) for samples in 0..1, per sample: Y, U, V, each (B,)."""
+    """Squared error of packed planes (B, 96, h, w) for samples in 0..1, per sample: Y, U, V, each (B,). (Exact models pack samples in 256ths,
+    not 255ths: their figures come out 0.8 %, or 0.03 dB, better.)"""
     e = (x - reference).square()
     return tuple(part.flatten(1).mean(1) for part in (e[:, :64], e[:, 64:80], e[:, 80:]))
 

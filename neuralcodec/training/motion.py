@@ -18,7 +18,6 @@ from neuralcodec.codecs.motion_search import MotionSearch
 from neuralcodec.codecs.soft import SoftLatent, soft_latent
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
-from neuralcodec.nn.layout import pack
 from neuralcodec.training.data import Sampler
 from neuralcodec.training.loss import draw_quality, psnr, quality_lambda, quality_weight, weighted_mse
 from neuralcodec.training.widths import randomise_widths
@@ -35,7 +34,8 @@ def code_motion(model: MotionModel, flow: Tensor, luma: Tensor, current: Tensor,
 
     ``prior_only``: the encoder waits for its entropy model, see training.intra."""
     with torch.no_grad():
-        flow = MotionSearch(luma, reference.y, quality).search([flow, torch.zeros_like(flow)])
+        flow, _ = MotionSearch(luma, reference.y, quality).search([flow, torch.zeros_like(flow)])
+        pack = model.layers.pack
         still = cell_error(current, pack(reference.y, reference.uv))
         moved = cell_error(current, pack(*compensate(reference.y, reference.uv, flow)))
     m, z = model.analyse(flow, still, moved, quality)
@@ -70,7 +70,7 @@ class MotionStage:
         randomise_widths(self.model.motion, self.slim_share)
         skip = None if progress < self.skip_from else max(0.2, 2 * (1 - progress) / (1 - self.skip_from))
         flow_weight = 1.0 * (1 - progress) + 0.05
-        reference = Reference(y[0], uv[0])
+        reference, pack = Reference(y[0], uv[0]), self.model.layers.pack
         loss = torch.zeros((), device=device)
         metrics: dict[str, float] = {}
         for t in (1, 2):  # the second frame has a temporal prior
