@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from neuralcodec.bitstream import Chapter, FramePacket, StreamHeader, StreamWriter
+from neuralcodec.bitstream import Arithmetic, Chapter, FramePacket, StreamHeader, StreamWriter
 from neuralcodec.bitstream.crc import crc32c
 from neuralcodec.bitstream.packets import frame_packet
 from neuralcodec.codecs.coding import CONTEXTUAL, MOTION, FlagshipCoder, Parsed, Planes, code_parts
@@ -44,6 +44,12 @@ SIZE = (48, 80)
 
 
 def write_model(path: Path) -> None:
+    """The model of conformance/: ``random_model`` as it is."""
+    model = random_model()
+    save_model(path, model, width_tables(model), {"description": "random weights for the conformance streams"})
+
+
+def random_model() -> Flagship:
     """A small flagship of random weights, lively enough that masks are mixed and symbols of all sizes occur."""
     torch.manual_seed(2)
     model = Flagship(CONFIG)
@@ -65,9 +71,13 @@ def write_model(path: Path) -> None:
         for name, parameter in model.named_parameters():
             if ".prior." not in name and "gain" not in name and "units" not in name:
                 parameter.copy_(torch.round(parameter * 32) / 32)  # few values: the file packs well
+    return model
+
+
+def width_tables(model: Flagship) -> list[bytes]:
+    """Of three levels, with all widths in them."""
     count = len(units(model))
-    tables = [bytes(count), bytes((0, 1, 0, 2)[i % 4] for i in range(count)), bytes((2, 1, 2, 2)[i % 4] for i in range(count))]
-    save_model(path, model, tables, {"description": "random weights for the conformance streams"})
+    return [bytes(count), bytes((0, 1, 0, 2)[i % 4] for i in range(count)), bytes((2, 1, 2, 2)[i % 4] for i in range(count))]
 
 
 def _enliven_steps(model: Flagship) -> None:
@@ -103,8 +113,8 @@ def _enliven(prior: LatentPrior) -> None:
 # -- making streams ------------------------------------------------------------------------------------------------------
 
 
-def moving_pictures(rng: np.random.Generator, count: int, height: int, width: int, noise: int = 0) -> list[Planes]:
-    """A random smooth texture that moves by (2, 1) samples a frame under a still window, padded."""
+def moving_planes(rng: np.random.Generator, count: int, height: int, width: int, noise: int = 0) -> list[tuple[np.ndarray, ...]]:
+    """A random smooth texture that moves by (2, 1) samples a frame under a still window: planes of uint8."""
     pictures = []
     waves = rng.uniform(-0.25, 0.25, (3, 6, 2)), rng.uniform(0, 6.3, (3, 6)), rng.uniform(4, 14, (3, 6))
     for n in range(count):
@@ -117,7 +127,7 @@ def moving_pictures(rng: np.random.Generator, count: int, height: int, width: in
                            * size[:, None, None]).sum(0)
             plane[h // 4 : h // 2, w // 4 : w // 2] = 50 + 60 * i
             planes.append(np.clip(plane + rng.integers(-noise, noise + 1, (h, w)), 0, 255).astype(np.uint8))
-        pictures.append(Planes(*planes_to_tensors(tuple(planes), torch.device("cpu"))))
+        pictures.append(tuple(planes))
     return pictures
 
 
@@ -162,12 +172,14 @@ class Maker:
         apply_widths(self.loaded.model, self.loaded.widths[level - 1])
         video = VideoProperties(size[1], size[0], header.pop("time_base", Fraction(1, 25)), Fraction(0 if still else 25), still=still,
                                 colour=header.pop("colour", ColourTags()), rotation=header.pop("rotation", 0))
-        self.writer = writer(self.file, StreamHeader(video, self.loaded.identity, "conformance", self.loaded.widths, level,
+        arithmetic = Arithmetic.EXACT if self.loaded.exact else Arithmetic.FLOAT_PICTURES
+        self.writer = writer(self.file, StreamHeader(video, self.loaded.identity, "conformance", self.loaded.widths, level, arithmetic,
                                                      quality=quality, **header))
         return self.writer
 
     def pictures(self, count: int, noise: int = 0) -> list[Planes]:
-        return moving_pictures(self.rng, count, *self.size, noise=noise)
+        planes = moving_planes(self.rng, count, *self.size, noise=noise)
+        return [Planes(*planes_to_tensors(p, torch.device("cpu"))) for p in planes]
 
     def group(self, pictures: Sequence[Planes], modes: Sequence[MaskMode] = (DERIVED,), *, times: Sequence[tuple[int, int]] = (),
               qualities: Sequence[int] = (), start: int = 0, between: Callable[[int], None] = lambda n: None) -> None:

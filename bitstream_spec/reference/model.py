@@ -1,18 +1,22 @@
-"""Model files of networks.md, sections 6 and 7: a safetensors reader, and the identity that streams name."""
+"""Model files of networks.md, sections 6 and 7: a safetensors reader, and the identity that streams name.
+
+What an architecture says of its tensors is checked by what uses them.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .networks import ModelError
 
 TABLES_SHA256 = "238b2f4d8fbe86aba975f239034f8efc6e51dd01a8e33acd3006b32f5718aa87"
-DTYPES = {"I8": "int8", "I32": "int32", "F16": "float16", "F32": "float32"}
-ARCHITECTURE = "flagship-1"
+DTYPES = {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "F16": "float16", "F32": "float32"}
+EXACT = "flagship-exact-1"
+ARCHITECTURES = ("flagship-1", EXACT)
 
 
 class Model(NamedTuple):
@@ -22,6 +26,11 @@ class Model(NamedTuple):
     metadata: dict[str, str]
     identity: bytes
 
+    @property
+    def exact(self) -> bool:
+        """Whether its pictures are (exact_pictures.md)."""
+        return self.metadata["architecture"] == EXACT
+
 
 def read_model(data: bytes) -> Model:
     """A model from the bytes of its file. Raises ModelError."""
@@ -29,11 +38,16 @@ def read_model(data: bytes) -> Model:
     if len(data) < 8 or length > len(data) - 8:
         raise ModelError("not a safetensors file")
     try:
-        header = json.loads(data[8 : 8 + length])
-    except ValueError as error:
-        raise ModelError("not a safetensors file") from error
+        return _model(data, json.loads(data[8 : 8 + length]), 8 + length)
+    except ModelError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"not a safetensors file of a model ({error!r})") from error
+
+
+def _model(data: bytes, header: dict[str, Any], start: int) -> Model:
     metadata = header.pop("__metadata__", {})
-    if metadata.get("format") != "1" or metadata.get("architecture") != ARCHITECTURE:
+    if metadata.get("format") != "1" or metadata.get("architecture") not in ARCHITECTURES:
         raise ModelError(f"architecture {metadata.get('architecture')!r}, format {metadata.get('format')!r}")
     digest = hashlib.sha256()
     for part in (metadata["architecture"], metadata["config"], TABLES_SHA256):
@@ -44,7 +58,7 @@ def read_model(data: bytes) -> Model:
         if entry["dtype"] not in DTYPES:
             raise ModelError(f"{name} is of type {entry['dtype']}")
         dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
-        begin, end = (8 + length + offset for offset in entry["data_offsets"])
+        begin, end = (start + offset for offset in entry["data_offsets"])
         raw = data[begin:end]
         values = np.frombuffer(raw, np.dtype(dtype).newbyteorder("<"))
         if values.size != int(np.prod(shape)):

@@ -15,6 +15,7 @@ from neuralcodec.core.errors import DamageError, StreamError, UsageError
 
 if TYPE_CHECKING:
     from neuralcodec.bitstream import StreamHeader
+    from neuralcodec.cli.digests import Digests
     from neuralcodec.media.sink import Sink
 
 DAMAGE_LINES = 20
@@ -31,8 +32,15 @@ DAMAGE_LINES = 20
 )
 @click.option("--level", type=int, metavar="N", help="Play at another complexity than the stream's own, with drift.")
 @click.option("--frames", type=FrameRange(), metavar="a:b", help="Frames a to b - 1 only, counted from 0.")
-@click.option("--md5", is_flag=True, help="Print the md5 of all decoded 4:2:0 frames.")
-@click.option("--md5-frames", is_flag=True, help="Print the md5 of each decoded frame, with its number.")
+@click.option("--md5", is_flag=True, help="Print the md5 of all decoded frames, in md5sum's form.")
+@click.option("--md5-frames", is_flag=True, help="Print the md5 of each decoded frame, in FFmpeg's framemd5 form.")
+@click.option("--md5-file", metavar="FILE", help="Where the md5 lines go.")
+@click.option(
+    "--verify",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Compare with the md5s in a file of either form; exit code 1 and no OUT where they differ.",
+)
 @click.option(
     "--vcodec", metavar="C", help="FFmpeg's video encoder for containers (default: libx264, visually lossless)."
 )
@@ -55,6 +63,8 @@ def decode(
     frames: tuple[int, int | None] | None,
     md5: bool,
     md5_frames: bool,
+    md5_file: str | None,
+    verify: Path | None,
     vcodec: str | None,
     lossless: bool,
     strict: bool,
@@ -69,21 +79,30 @@ def decode(
     """Decode IN.nvc (- is standard input); the name of OUT chooses the format.
 
     A damaged stream costs the groups of pictures that were hit: each place is told in a line, the rest is decoded and
-    the exit code is 6. The md5 lines go to standard output, or to standard error when the pictures go there.
+    the exit code is 6.
+
+    The md5 is taken over the decoded 8-bit samples, of each frame in presentation order Y, then U, then V, row by row,
+    cropped to the picture's size and not rotated: the md5 of the .yuv file, and of what ffmpeg -i OUT.y4m -f rawvideo -
+    gives. Its lines go to standard output, or to standard error when the pictures go there. To --verify a part, give
+    --frames as they were when the file was made.
     """
-    from neuralcodec.bitstream import StreamReader
+    from neuralcodec.bitstream import Arithmetic, StreamReader
+    from neuralcodec.cli.digests import Digests, read_md5_file
     from neuralcodec.codecs.registry import by_identity
     from neuralcodec.pipeline.decoder import DecodeOptions, StreamDecoder
     from neuralcodec.pipeline.device import choose_device
 
-    if output is None and not (md5 or md5_frames):
-        raise UsageError("name an output with -o, or ask for --md5")
+    if output is None and not (md5 or md5_frames or verify):
+        raise UsageError("name an output with -o, or ask for --md5 or --verify")
+    if md5_file is not None and not (md5 or md5_frames):
+        raise UsageError("--md5-file needs --md5 or --md5-frames")
     if output is None and (vcodec or lossless):
         raise UsageError("--vcodec and --lossless need an output")
     if output == "-" and sys.stdout.isatty():
         raise UsageError("video is not written to a terminal: name a file or use a pipe")
     if model_file is not None and not model_file.is_file():
         raise UsageError(f"{model_file}: no such file")
+    expected = read_md5_file(verify) if verify else None
     talk = Talk(quiet, verbose)
     where = choose_device(device)
     with input_stream(source) as file:
@@ -97,12 +116,24 @@ def decode(
                 f"made for level {header.level}, played at level {decoder.level}: "
                 "pictures drift within each group of pictures"
             )
+        if expected is not None and header.arithmetic is Arithmetic.FLOAT_PICTURES:
+            talk.note("the stream's pictures are in floating point: their md5 holds on one machine only")
         index = reader.index()
         sink = None
         if output is not None:
             sink = _open_sink(output, header, vcodec, lossless, force)
             talk.notes(sink.notes)
-        digests = _Digests(md5, md5_frames, source, to_stderr=output == "-")
+        digests = Digests(
+            header.video,
+            source,
+            whole=md5,
+            each=md5_frames,
+            path=md5_file,
+            force=force,
+            to_stderr=output == "-",
+            expected=expected,
+            first=frames[0] if frames else 0,
+        )
         _Run(talk, header, sink, digests, frames).run(decoder, index.frame_count if index else None)
 
 
@@ -125,28 +156,6 @@ def _open_sink(output: str, header: StreamHeader, vcodec: str | None, lossless: 
     )
 
 
-class _Digests:
-    """The md5 lines that were asked for."""
-
-    def __init__(self, whole: bool, each: bool, name: str, to_stderr: bool) -> None:
-        from neuralcodec.core.digest import RunningMd5
-
-        self._running = RunningMd5() if whole else None
-        self._each, self._name, self._to_stderr = each, name, to_stderr
-
-    def update(self, number: int, frame: Any) -> None:
-        if self._running is not None:
-            self._running.update(frame)
-        if self._each:
-            from neuralcodec.core.digest import md5_of_frame
-
-            click.echo(f"{md5_of_frame(frame)}  {number}", err=self._to_stderr)
-
-    def finish(self) -> None:
-        if self._running is not None:
-            click.echo(f"{self._running.hexdigest()}  {self._name}", err=self._to_stderr)
-
-
 class _Run:
     """Takes what the decoder gives and hands it to the output, the digests and the user."""
 
@@ -155,7 +164,7 @@ class _Run:
         talk: Talk,
         header: StreamHeader,
         sink: Sink | None,
-        digests: _Digests,
+        digests: Digests,
         frames: tuple[int, int | None] | None,
     ) -> None:
         from neuralcodec.cli.sides import SideCut
@@ -172,6 +181,7 @@ class _Run:
             total = min(count, end if end is not None else count) - first
         with (
             self.sink or contextlib.nullcontext(),
+            self.digests,
             self.talk.progress("decode", total) as advance,
             contextlib.closing(decoder.run()) as items,
         ):
@@ -180,13 +190,14 @@ class _Run:
                 advance(self.frames, "")
             if self.frames == 0:
                 raise (DamageError if self.damaged else StreamError)("the stream has no frame that can be decoded")
+            self.digests.finish()
             if self.sides is not None:
                 self._write_sides(self.sides.end())
         if self.sink is not None:
             self.talk.notes(self.sink.notes)
-        self.digests.finish()
         seconds = time.monotonic() - started
-        self.talk.summary(f"{self.frames} frames, {self.frames / max(seconds, 1e-9):.1f} frames a second")
+        same = f", as in {self.digests.expected.name}" if self.digests.expected else ""
+        self.talk.summary(f"{self.frames} frames{same}, {self.frames / max(seconds, 1e-9):.1f} frames a second")
         if self.damaged:
             more = f" ({self.damaged - DAMAGE_LINES} more than are listed)" if self.damaged > DAMAGE_LINES else ""
             places = f"{self.damaged} place{'s' if self.damaged > 1 else ''}"

@@ -7,6 +7,11 @@ from typing import Any
 GOP_LINES = 24
 WIDTH_PERCENT = ("100", "50", "25")
 WIDTH_MARKS = "HMLX"
+ARITHMETIC = {
+    "float pictures": "exact entropy path; pictures in floating point",
+    "exact": "everything exact: one md5 on every machine",
+}
+"""What a stream's header says of its arithmetic, in words."""
 
 
 def report(document: dict[str, Any]) -> str:
@@ -30,7 +35,7 @@ def _stream(d: dict[str, Any]) -> list[str]:
         f"  time         base {h['time_base']}, nominal rate {h['frame_rate'] or 'unknown'}",
         f"  colour       {tags}",
         f"  coding       {coding}, groups of {h['gop_size'] or 'all'} frames",
-        f"  arithmetic   {h['arithmetic']}",
+        f"  arithmetic   {ARITHMETIC[h['arithmetic']]}",
         f"  written by   {h['encoder'] or 'unknown'}; {'with' if d['index'] else 'without'} an index",
     ]
     for n, side in enumerate(h["side_streams"]):

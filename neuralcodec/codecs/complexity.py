@@ -16,7 +16,7 @@ from math import prod
 from torch import nn
 
 from neuralcodec.codecs.flagship import Flagship
-from neuralcodec.nn.exact import ExactConv2d
+from neuralcodec.nn.exact_filters import ExactFilters
 from neuralcodec.nn.selection import WIDTHS, SlimmableUnit, units
 
 INTRA, INTER, ENCODER = "I", "P", "encoder"
@@ -50,7 +50,7 @@ others)."""
 @dataclass(frozen=True)
 class PartWork:
     """``macs`` multiply-accumulates for one luma sample; ``parameters`` of the full width; ``exact``: integer
-    arithmetic, never slimmed."""
+    arithmetic."""
 
     name: str
     role: str
@@ -88,7 +88,7 @@ def complexity(model: Flagship, widths: bytes) -> tuple[PartWork, ...]:
             parameters += sum(
                 p.numel() for n, p in model.get_submodule(path).named_parameters() if "selection." not in n
             )
-        parts.append(PartWork(name, role, macs, parameters, name.endswith("prior")))
+        parts.append(PartWork(name, role, macs, parameters, name.endswith("prior") or (model.layers.exact and role != ENCODER)))
     return tuple(parts)
 
 
@@ -101,7 +101,7 @@ def _macs(module: nn.Module, option: dict[int, float]) -> Iterator[int]:
     """Multiply-accumulates for one position of the module's input grid."""
     if isinstance(module, SlimmableUnit):
         yield module.macs_per_position(option[id(module)])
-    elif isinstance(module, ExactConv2d):
+    elif isinstance(module, ExactFilters):
         yield module.kernel**2 * module.cout * module.cin // module.groups
     elif isinstance(module, nn.Conv2d):
         yield prod(module.kernel_size) * module.out_channels * module.in_channels // module.groups

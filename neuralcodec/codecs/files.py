@@ -1,7 +1,9 @@
 """Model files: safetensors with integer tensors for the exact path and half precision for the rest (DESIGN D6).
 
 For each exact convolution ``N.weight`` int8, ``N.bias`` int32, ``N.exponent`` int8; for each quality bias ``N.table`` int32; for each prior
-``P.hyper_scale`` int32 (sixteenths of an index). Metadata hold the architecture and its sizes, and the width table of each level.
+``P.hyper_scale`` int32 (sixteenths of an index). Models with exact pictures have in the same types the narrow layers of their decoder, with
+``N.format`` int8 (fractional bits of input and output); wide layers with ``N.weight`` int16 and ``N.bias`` int64; and their decoder's gains int32.
+Metadata hold the architecture and its sizes, and the width table of each level.
 A stream names a model by :func:`identity`.
 """
 
@@ -18,13 +20,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from neuralcodec.codecs.exact import ExactFlagship, picture_convs, picture_gains, set_formats
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
 from neuralcodec.codecs.prior import LAST_SCALE, LatentPrior, exact_parts
 from neuralcodec.core.errors import ModelError, NcodecError
 from neuralcodec.entropy import TABLES_SHA256
+from neuralcodec.nn.exact_convs import NarrowConv2d
+from neuralcodec.nn.exact_filters import ExactFilters
 from neuralcodec.nn.selection import WidthSelection, apply_widths, units
 
 FORMAT = "1"
+ARCHITECTURES = {kind.architecture: kind for kind in (Flagship, ExactFlagship)}
+_FILTER = ("weight", "bias", "exponent")
 _UNIT = 64.0
 """hyper_scale parameters count indexes in quarters, files in sixteenths."""
 
@@ -43,15 +50,26 @@ class LoadedModel:
     def levels(self) -> int:
         return len(self.widths)
 
+    @property
+    def exact(self) -> bool:
+        """Whether its pictures are exact, not its latents alone."""
+        return self.model.layers.exact
+
 
 def export_tensors(model: Flagship) -> dict[str, Tensor]:
     """All tensors of a model in the file's types. Freezes the model's exact layers (raises UsageError when a bound fails)."""
     convs, biases = exact_parts(model)
+    pictures, gains = picture_convs(model), picture_gains(model)
     out: dict[str, Tensor] = {}
-    for name, conv in convs.items():
+    for name, conv in (convs | pictures).items():
         conv.freeze()
-        w, b, k = conv.integer_parameters()
-        out |= {f"{name}.weight": w.to(torch.int8), f"{name}.bias": b.to(torch.int32), f"{name}.exponent": k.to(torch.int8)}
+        types = zip(_FILTER, conv.integer_parameters(), conv.file_types, strict=True)
+        out |= {f"{name}.{last}": t.to(dtype) for last, t, dtype in types}
+        if isinstance(conv, NarrowConv2d):
+            out[f"{name}.format"] = conv.format
+    for name, gain in gains.items():
+        gain.freeze()
+        out |= {f"{name}.{last}": table.to(torch.int32) for last, table in gain.tables().items()}
     for name, (bias, conv) in biases.items():
         bias.freeze(conv)
         out[f"{name}.table"] = bias.integers(conv).to(torch.int32)
@@ -61,40 +79,65 @@ def export_tensors(model: Flagship) -> dict[str, Tensor]:
     selection = {n for n, m in model.named_modules() if isinstance(m, WidthSelection)}
     for name, tensor in model.state_dict().items():
         owner = name.rpartition(".")[0]
-        if owner in convs or owner in biases or owner in priors:
+        if owner in convs or owner in pictures or owner in biases or owner in priors or name in out:
             continue
         out[name] = tensor.detach().to(torch.float32 if owner in selection else torch.float16)
-    return {n: t.contiguous().clone() for n, t in out.items()}
+    return {n: t.clone(memory_format=torch.contiguous_format) for n, t in out.items()}
 
 
 def load_tensors(model: Flagship, tensors: dict[str, Tensor]) -> None:
     """Fill and freeze a model. Raises ModelError when a tensor is missing or does not fit."""
     convs, biases = exact_parts(model)
+    pictures, gains = picture_convs(model), picture_gains(model)
     try:
         with torch.no_grad():
             for name, module in model.named_modules():
                 if isinstance(module, LatentPrior):
-                    table = _checked(tensors, f"{name}.hyper_scale", module.hyper_scale)
+                    table = _checked(tensors, f"{name}.hyper_scale", module.hyper_scale, torch.int32)
                     if int(table.min()) < 0 or int(table.max()) > 16 * LAST_SCALE:
                         raise ModelError(f"{name}.hyper_scale is out of range")
                     module.hyper_scale.copy_(table.double() / _UNIT)
-            special = set(convs) | set(biases)
+            special = set(convs) | set(biases) | set(pictures)
+            exact = {f"{name}.{last}" for name, gain in gains.items() for last in gain.exact}
             for name, parameter in model.named_parameters():
                 owner, _, last = name.rpartition(".")
-                if owner not in special and last != "hyper_scale":
+                if owner not in special and last != "hyper_scale" and name not in exact:
                     parameter.copy_(_checked(tensors, name, parameter))
-        for name, conv in convs.items():
-            conv.load_integers(tensors[f"{name}.weight"], tensors[f"{name}.bias"], tensors[f"{name}.exponent"])
+        _load_formats(model, pictures, tensors)
+        for name, conv in (convs | pictures).items():
+            conv.load_integers(*_filters(tensors, name, conv))
         for name, (bias, conv) in biases.items():
-            bias.load_integers(tensors[f"{name}.table"], conv)
+            bias.load_integers(_checked(tensors, f"{name}.table", bias.anchors, torch.int32), conv)
+        for name, gain in gains.items():
+            gain.load_integers({last: _checked(tensors, f"{name}.{last}", gain.encode, torch.int32) for last in gain.exact})
     except (KeyError, RuntimeError, NcodecError) as e:
         raise ModelError(f"the model file does not fit its architecture: {e}") from e
 
 
-def _checked(tensors: dict[str, Tensor], name: str, like: Tensor) -> Tensor:
-    if tensors[name].shape != like.shape:
-        raise ModelError(f"{name} has shape {tuple(tensors[name].shape)}, not {tuple(like.shape)}")
-    return tensors[name]
+def _load_formats(model: Flagship, pictures: dict[str, ExactFilters], tensors: dict[str, Tensor]) -> None:
+    narrow = {name: conv for name, conv in pictures.items() if isinstance(conv, NarrowConv2d)}
+    formats = {name: _checked(tensors, f"{name}.format", conv.format, torch.int8).tolist() for name, conv in narrow.items()}
+    set_formats(model, {name: f[0] for name, f in formats.items()})
+    for name, conv in narrow.items():
+        if conv.frac_out != formats[name][1]:
+            raise ModelError(f"{name}.format does not lead to the next layer's")
+
+
+def _filters(tensors: dict[str, Tensor], name: str, conv: ExactFilters) -> list[Tensor]:
+    shapes = (conv.weight, conv.bias, conv.bias)
+    return [_checked(tensors, f"{name}.{last}", like, dtype) for last, like, dtype in zip(_FILTER, shapes, conv.file_types, strict=True)]
+
+
+def _checked(tensors: dict[str, Tensor], name: str, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of the file; of floating point, and finite, where no type is given."""
+    t = tensors[name]
+    if t.shape != like.shape:
+        raise ModelError(f"{name} has shape {tuple(t.shape)}, not {tuple(like.shape)}")
+    if t.dtype != dtype if dtype else not t.is_floating_point():
+        raise ModelError(f"{name} is of type {t.dtype}")
+    if dtype is None and not bool(torch.isfinite(t).all()):
+        raise ModelError(f"{name} is not finite")
+    return t
 
 
 def identity(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
@@ -133,9 +176,12 @@ def load_model(path: Path) -> LoadedModel:
             tensors = {n: f.get_tensor(n) for n in f.keys()}  # noqa: SIM118 - not a dict
     except (OSError, SafetensorError) as e:
         raise ModelError(f"{path.name}: not a readable model file ({e})") from e
-    if metadata.get("format") != FORMAT or metadata.get("architecture") != Flagship.architecture:
+    if metadata.get("format") != FORMAT or metadata.get("architecture") not in ARCHITECTURES:
         raise ModelError(f"{path.name}: made for another version of this program (architecture {metadata.get('architecture')!r})")
-    model = Flagship(FlagshipConfig.from_dict(json.loads(metadata["config"])))
+    try:
+        model = ARCHITECTURES[metadata["architecture"]](FlagshipConfig.from_dict(json.loads(metadata["config"])))
+    except (KeyError, TypeError, ValueError) as e:  # UsageError among them
+        raise ModelError(f"{path.name}: its sizes are not those of a model ({e})") from e
     load_tensors(model, tensors)
     model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     widths = tuple(bytes(t) for t in json.loads(metadata["widths"]))

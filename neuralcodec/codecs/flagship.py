@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from neuralcodec.codecs.inter import InterConfig, InterModel
 from neuralcodec.codecs.intra import IntraConfig, IntraModel
+from neuralcodec.codecs.layers import FLOAT, Layers
 from neuralcodec.codecs.motion import MotionConfig, MotionModel
 from neuralcodec.codecs.prior import MEAN_FRAC, latent_size
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
-from neuralcodec.nn.layout import pack
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,14 @@ class Flagship(nn.Module):
     """Intra, motion and inter models; three complexity levels."""
 
     architecture = "flagship-1"
+    layers: Layers = FLOAT
 
     def __init__(self, config: FlagshipConfig | None = None) -> None:
         super().__init__()
         self.config = config or FlagshipConfig()
-        self.intra = IntraModel(self.config.intra)
-        self.motion = MotionModel(self.config.motion)
-        self.inter = InterModel(self.config.inter)
+        self.intra = IntraModel(self.config.intra, self.layers)
+        self.motion = MotionModel(self.config.motion, self.layers)
+        self.inter = InterModel(self.config.inter, self.layers)
 
     @property
     def levels(self) -> int:
@@ -78,5 +79,6 @@ class Flagship(nn.Module):
 
     def predict(self, m: Tensor, quality: Tensor, reference: Reference) -> tuple[Tensor, Tensor, Tensor]:
         """Decoded motion latent -> packed prediction (B, 96, H/8, W/8), motion features, vectors."""
+        pack = self.layers.pack
         vectors, hidden = self.motion.synthesise(m, quality, pack(reference.y, reference.uv))
         return pack(*compensate(reference.y, reference.uv, vectors)), hidden, vectors

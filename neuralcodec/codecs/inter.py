@@ -15,12 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neuralcodec.codecs.intra import STEP_GAIN, AnalysisTransform, HyperEncoder, in_steps, latent_gain
+from neuralcodec.codecs.intra import STEP_GAIN, AnalysisTransform, HyperEncoder, in_steps, latent_gain, latent_subpixel
+from neuralcodec.codecs.layers import FLOAT, Layers
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.nn.dct import start_synthesis
 from neuralcodec.nn.layout import PACKED_CHANNELS
-from neuralcodec.nn.quality import QualityGain
-from neuralcodec.nn.slimmable import SlimmableBlock, SlimmableConv2d, SlimmableSubpixel, SlimmableTrunk, Subpixel
 
 
 @dataclass(frozen=True)
@@ -45,22 +44,23 @@ class InterConfig:
 class FeatureExtraction(nn.Module):
     """Slimmed: compensated planes (B, 96, H/8, W/8) -> features (B, C, H/8, W/8)."""
 
-    def __init__(self, config: InterConfig) -> None:
+    def __init__(self, config: InterConfig, layers: Layers) -> None:
         super().__init__()
-        self.enter = SlimmableConv2d(PACKED_CHANNELS, config.channels, levels=config.levels)
-        self.trunk = SlimmableTrunk(*(SlimmableBlock(config.channels, levels=config.levels) for _ in range(config.extraction_blocks)))
+        self.layers = layers
+        self.enter = layers.pointwise(PACKED_CHANNELS, config.channels, levels=config.levels)
+        self.trunk = layers.trunk(*(layers.block(config.channels, levels=config.levels) for _ in range(config.extraction_blocks)))
 
     def forward(self, prediction: Tensor) -> Tensor:
-        return self.trunk(self.enter(prediction))
+        return self.trunk(self.enter(self.layers.picture(prediction)))
 
 
 class ContextRefinement(nn.Module):
     """Slimmed: features and the motion decoder's hidden features -> context (B, C, H/8, W/8)."""
 
-    def __init__(self, config: InterConfig) -> None:
+    def __init__(self, config: InterConfig, layers: Layers) -> None:
         super().__init__()
-        self.enter = SlimmableConv2d(config.channels + config.motion_channels, config.channels, levels=config.levels)
-        self.trunk = SlimmableTrunk(*(SlimmableBlock(config.channels, levels=config.levels) for _ in range(config.refinement_blocks)))
+        self.enter = layers.pointwise(config.channels + config.motion_channels, config.channels, levels=config.levels)
+        self.trunk = layers.trunk(*(layers.block(config.channels, levels=config.levels) for _ in range(config.refinement_blocks)))
 
     def forward(self, features: Tensor, motion: Tensor) -> Tensor:
         return self.trunk(self.enter(torch.cat([features, motion], 1)))
@@ -69,15 +69,15 @@ class ContextRefinement(nn.Module):
 class ContextualDecoder(nn.Module):
     """Slimmed: latent (B, Cy, H/16, W/16) and context (B, C, H/8, W/8) -> correction of the prediction (B, 96, H/8, W/8)."""
 
-    def __init__(self, config: InterConfig) -> None:
+    def __init__(self, config: InterConfig, layers: Layers) -> None:
         super().__init__()
         c, levels = config.channels, config.levels
-        self.up = Subpixel(config.latent, c) if config.step_units else SlimmableSubpixel(config.latent, c, levels=levels)
-        self.units = QualityGain(c, *STEP_GAIN) if config.step_units else None
-        self.context_units = QualityGain(c, 0.0, 0.0) if config.step_units else None
-        self.fuse = SlimmableConv2d(2 * c, c, levels=levels)
-        self.trunk = SlimmableTrunk(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
-        self.head = nn.Conv2d(c, PACKED_CHANNELS, 1)
+        self.up = latent_subpixel(config.latent, c, levels, config.step_units, layers)
+        self.units = layers.units(c, *STEP_GAIN) if config.step_units else None
+        self.context_units = layers.context_units(c, 0.0, 0.0) if config.step_units else None
+        self.fuse = layers.pointwise(2 * c, c, levels=levels)
+        self.trunk = layers.trunk(*(layers.block(c, levels=levels) for _ in range(config.decoder_blocks)))
+        self.head = layers.picture_head(c)
         start_synthesis(self.up.conv, self.head)
         with torch.no_grad():  # at first the latent speaks alone; the context's weights learn from zero
             self.fuse.conv.weight.zero_()
@@ -94,18 +94,18 @@ class ContextualDecoder(nn.Module):
 class InterModel(nn.Module):
     """All networks of the contextual part of a P frame."""
 
-    def __init__(self, config: InterConfig) -> None:
+    def __init__(self, config: InterConfig, layers: Layers = FLOAT) -> None:
         super().__init__()
-        self.config = config
-        self.extraction = FeatureExtraction(config)
-        self.refinement = ContextRefinement(config)
+        self.config, self.layers = config, layers
+        self.extraction = FeatureExtraction(config, layers)
+        self.refinement = ContextRefinement(config, layers)
         self.analysis = AnalysisTransform(2 * PACKED_CHANNELS + config.channels, config.channels, config.latent, config.encoder_blocks,
                                           signs=(1.0, -1.0), step_units=config.step_units)
         self.hyper_analysis = HyperEncoder(config.latent, config.hyper)
         # What the paper's Table 1 calls the context encoder is the temporal part of this prior: exact and not slimmed (DESIGN D3).
         self.prior = LatentPrior(config.latent, config.hyper, temporal=(config.latent, config.motion_latent), parts=config.parts)
-        self.gain = latent_gain(config.latent)
-        self.decoder = ContextualDecoder(config)
+        self.gain = latent_gain(config.latent, layers)
+        self.decoder = ContextualDecoder(config, layers)
 
     def context(self, prediction: Tensor, motion: Tensor) -> Tensor:
         """Packed prediction (B, 96, H/8, W/8) and motion features -> context (B, C, H/8, W/8)."""
@@ -113,7 +113,7 @@ class InterModel(nn.Module):
 
     def analyse(self, current: Tensor, prediction: Tensor, context: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Latent in quantiser steps (B, Cy, h, w) and real hyper latent."""
-        y = self.gain.scale(self.analysis(torch.cat([current, prediction, context], 1), quality), quality)
+        y = self.gain.scale(self.analysis(torch.cat([current, prediction, self.layers.real(context)], 1), quality), quality)
         return y, self.hyper_analysis(y, quality)
 
     def synthesise(self, y: Tensor, prediction: Tensor, context: Tensor, quality: Tensor) -> Tensor:

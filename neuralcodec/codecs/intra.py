@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from neuralcodec.codecs.layers import FLOAT, Layers
 from neuralcodec.codecs.prior import LatentPrior
+from neuralcodec.core.errors import UsageError
 from neuralcodec.nn.dct import chroma_of_latent, start_analysis, start_synthesis
 from neuralcodec.nn.layout import PACKED_CHANNELS
 from neuralcodec.nn.quality import ANCHORS, QualityGain, interpolate
-from neuralcodec.nn.slimmable import Block, SlimmableBlock, SlimmableSubpixel, SlimmableTrunk, Subpixel
+from neuralcodec.nn.slimmable import Block, SlimmableSubpixel
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,19 @@ CHROMA_GAIN = -0.3
 """log2: a chroma sample weighs 0.5 beside 0.75 of a luma sample in (6 Y + U + V) / 8 on 4:2:0 planes."""
 
 
-def latent_gain(latent: int) -> QualityGain:
+def latent_gain(latent: int, layers: Layers = FLOAT) -> QualityGain:
     """Quantiser steps of a latent that starts as a DCT."""
     chroma = chroma_of_latent(latent) if latent <= 4 * PACKED_CHANNELS else torch.zeros(latent, dtype=torch.bool)
-    return QualityGain(latent, *STEP_GAIN, offset=CHROMA_GAIN * chroma.float())
+    return layers.latent_gain(latent, *STEP_GAIN, offset=CHROMA_GAIN * chroma.float())
+
+
+def latent_subpixel(latent: int, channels: int, levels: int, whole: bool, layers: Layers) -> nn.Module:
+    """The layer by which a latent enters a decoder, ``whole`` or slimmed. Raises UsageError for a slimmed one on the exact path."""
+    if whole:
+        return layers.subpixel(latent, channels)
+    if layers.exact:
+        raise UsageError("exact pictures need step_units and full_rank")
+    return SlimmableSubpixel(latent, channels, levels=levels)
 
 
 def in_steps(units: QualityGain | None, trunk: nn.Module, x: Tensor, quality: Tensor, enter: Callable[[Tensor], Tensor] = lambda v: v) -> Tensor:
@@ -56,7 +67,7 @@ def in_steps(units: QualityGain | None, trunk: nn.Module, x: Tensor, quality: Te
     if units is None:
         return trunk(enter(x))
     v = units.scale(x, quality)
-    return x + units.unscale(trunk(enter(v)) - v, quality)
+    return units.correct(x, trunk(enter(v)) - v, quality)
 
 
 class HyperEncoder(nn.Module):
@@ -100,13 +111,13 @@ class AnalysisTransform(nn.Module):
 class SynthesisTransform(nn.Module):
     """Slimmed decoder: latent (B, latent, H/16, W/16) -> packed picture (B, 96, H/8, W/8)."""
 
-    def __init__(self, config: IntraConfig) -> None:
+    def __init__(self, config: IntraConfig, layers: Layers) -> None:
         super().__init__()
         c, levels = config.channels, config.levels
-        self.up = Subpixel(config.latent, c) if config.step_units else SlimmableSubpixel(config.latent, c, levels=levels)
-        self.units = QualityGain(c, *STEP_GAIN) if config.step_units else None
-        self.trunk = SlimmableTrunk(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
-        self.head = nn.Conv2d(c, PACKED_CHANNELS, 1)
+        self.up = latent_subpixel(config.latent, c, levels, config.step_units, layers)
+        self.units = layers.units(c, *STEP_GAIN) if config.step_units else None
+        self.trunk = layers.trunk(*(layers.block(c, levels=levels) for _ in range(config.decoder_blocks)))
+        self.head = layers.picture_head(c)
         start_synthesis(self.up.conv, self.head)
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
@@ -117,15 +128,15 @@ class SynthesisTransform(nn.Module):
 class IntraModel(nn.Module):
     """All networks of an intra frame."""
 
-    def __init__(self, config: IntraConfig) -> None:
+    def __init__(self, config: IntraConfig, layers: Layers = FLOAT) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.layers = config, layers
         self.analysis = AnalysisTransform(PACKED_CHANNELS, config.channels, config.latent, config.encoder_blocks,
                                           step_units=config.step_units)
         self.hyper_analysis = HyperEncoder(config.latent, config.hyper)
         self.prior = LatentPrior(config.latent, config.hyper, parts=config.parts)
-        self.gain = latent_gain(config.latent)
-        self.synthesis = SynthesisTransform(config)
+        self.gain = latent_gain(config.latent, layers)
+        self.synthesis = SynthesisTransform(config, layers)
 
     def analyse(self, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Packed picture (B, 96, H/8, W/8), quality (B,) -> latent in quantiser steps (B, C, h, w) and real hyper latent."""

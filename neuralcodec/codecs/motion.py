@@ -11,16 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neuralcodec.codecs.intra import HyperEncoder
+from neuralcodec.codecs.intra import HyperEncoder, latent_subpixel
+from neuralcodec.codecs.layers import FLOAT, VECTOR_UNIT, Layers
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.dct import start_vectors_analysis, start_vectors_synthesis
 from neuralcodec.nn.layout import PACKED_CHANNELS
-from neuralcodec.nn.quality import QualityGain
-from neuralcodec.nn.slimmable import Block, SlimmableBlock, SlimmableConv2d, SlimmableSubpixel, SlimmableTrunk, Subpixel
+from neuralcodec.nn.slimmable import Block
 
-VECTOR_UNIT = 8.0
-"""Networks count vectors in units of this many luma samples, so that their values are of order one."""
 VECTOR_GAIN = (1.8, 5.3)
 """log2 of the vectors' quantiser steps in a unit at quality 0 and 100: about 2.3 and 0.2 samples."""
 
@@ -70,13 +68,13 @@ class MotionEncoder(nn.Module):
 class MotionDecoder(nn.Module):
     """Slimmed: latent (B, latent, H/16, W/16) -> vectors (B, 2, H/8, W/8) and hidden features (B, channels, H/8, W/8)."""
 
-    def __init__(self, config: MotionConfig) -> None:
+    def __init__(self, config: MotionConfig, layers: Layers) -> None:
         super().__init__()
         c, levels = config.channels, config.levels
-        self.coarse = SlimmableBlock(config.latent, levels=levels)
-        self.up = Subpixel(config.latent, c) if config.full_rank else SlimmableSubpixel(config.latent, c, levels=levels)
-        self.trunk = SlimmableTrunk(*(SlimmableBlock(c, levels=levels) for _ in range(config.decoder_blocks)))
-        self.head = nn.Conv2d(c, 2, 1)
+        self.coarse = layers.block(config.latent, levels=levels)
+        self.up = latent_subpixel(config.latent, c, levels, config.full_rank, layers)
+        self.trunk = layers.trunk(*(layers.block(c, levels=levels) for _ in range(config.decoder_blocks)))
+        self.head = layers.vector_head(c)
         if config.full_rank:
             start_vectors_synthesis(self.up.conv, self.head)
 
@@ -91,33 +89,34 @@ class MotionRefinement(nn.Module):
     (B, 2, H/8, W/8), hidden (B, channels, H/8, W/8), packed reference (B, 96, H/8, W/8) -> vectors (B, 2, H/8, W/8).
     """
 
-    def __init__(self, config: MotionConfig) -> None:
+    def __init__(self, config: MotionConfig, layers: Layers) -> None:
         super().__init__()
         c, levels = config.channels, config.levels
-        self.enter = SlimmableConv2d(c + PACKED_CHANNELS, c, levels=levels)
-        self.trunk = SlimmableTrunk(*(SlimmableBlock(c, levels=levels) for _ in range(config.refinement_blocks)))
-        self.head = nn.Conv2d(c, 2, 1)
+        self.layers = layers
+        self.enter = layers.pointwise(c + PACKED_CHANNELS, c, levels=levels)
+        self.trunk = layers.trunk(*(layers.block(c, levels=levels) for _ in range(config.refinement_blocks)))
+        self.head = layers.vector_head(c)
         with torch.no_grad():
             self.head.weight.mul_(0.0 if config.full_rank else 0.1)
             self.head.bias.zero_()
 
     def forward(self, vectors: Tensor, hidden: Tensor, reference: Tensor) -> Tensor:
-        x = self.trunk(self.enter(torch.cat([hidden, reference], 1)))
+        x = self.trunk(self.enter(torch.cat([hidden, self.layers.picture(reference)], 1)))
         return vectors + self.head(x) * VECTOR_UNIT
 
 
 class MotionModel(nn.Module):
     """All networks of the motion of a P frame."""
 
-    def __init__(self, config: MotionConfig) -> None:
+    def __init__(self, config: MotionConfig, layers: Layers = FLOAT) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.layers = config, layers
         self.encoder = MotionEncoder(config)
         self.hyper_analysis = HyperEncoder(config.latent, config.hyper, 32)
         self.prior = LatentPrior(config.latent, config.hyper, hidden=32, fused=64, temporal=(config.latent,), parts=config.parts)
-        self.gain = QualityGain(config.latent, *VECTOR_GAIN)
-        self.decoder = MotionDecoder(config)
-        self.refinement = MotionRefinement(config)
+        self.gain = layers.latent_gain(config.latent, *VECTOR_GAIN)
+        self.decoder = MotionDecoder(config, layers)
+        self.refinement = MotionRefinement(config, layers)
 
     def analyse(self, flow: Tensor, still: Tensor, moved: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Latent in quantiser steps (B, C, h, w) and real hyper latent (B, Cz, h/4, w/4)."""

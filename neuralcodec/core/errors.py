@@ -11,6 +11,12 @@ class NcodecError(Exception):
     exit_code = 1
 
 
+class VerifyError(NcodecError, ValueError):
+    """Decoded pictures or latents that are not those that were expected."""
+
+    exit_code = 1
+
+
 class UsageError(NcodecError, ValueError):
     """An option or argument that cannot be honoured (unknown level, quality off the grid, ...)."""
 

@@ -81,11 +81,11 @@ def start_analysis(enter: nn.Conv2d, down: nn.Conv2d, signs: tuple[float, ...] =
 def start_synthesis(up: nn.Conv2d, head: nn.Conv2d) -> None:
     """The transposed start: ``up`` (latent -> 4 C) and ``head`` (C -> 96)."""
     matrix, _ = packed_dct()
-    if head.in_channels < PACKED_CHANNELS or up.in_channels > 4 * PACKED_CHANNELS:
+    if head.weight.shape[1] < PACKED_CHANNELS or up.weight.shape[1] > 4 * PACKED_CHANNELS:
         return
     up.weight.zero_()
     up.bias.zero_()
-    up.weight[: 4 * PACKED_CHANNELS, :, 0, 0] = merge_cells(up.in_channels).T.float()
+    up.weight[: 4 * PACKED_CHANNELS, :, 0, 0] = merge_cells(up.weight.shape[1]).T.float()
     head.weight.zero_()
     head.bias.zero_()
     head.weight[:, :PACKED_CHANNELS, 0, 0] = matrix.T.float()
@@ -111,7 +111,7 @@ def start_vectors_analysis(enter: nn.Conv2d, down: nn.Conv2d) -> None:
 @torch.no_grad()
 def start_vectors_synthesis(up: nn.Conv2d, head: nn.Conv2d) -> None:
     """The transposed start: ``up`` (latent -> 4 C) and ``head`` (C -> 2). Other channels of ``up`` stay random: they are features."""
-    if up.in_channels < 8:
+    if up.weight.shape[1] < 8:
         return
     up.weight[:8].zero_()
     up.bias.zero_()

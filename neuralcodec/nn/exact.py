@@ -19,43 +19,16 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuralcodec.core.errors import UsageError
-from neuralcodec.nn.fixed import CARRIER_BITS, Fixed, quantise_ste
+from neuralcodec.nn.exact_filters import ExactFilters, ExactModule, conv2d_int64, rounding_shift
+from neuralcodec.nn.fixed import Fixed, quantise_ste
 
-WEIGHT_LIMIT = 127
-MAX_EXPONENT = 14
-ACCUMULATOR_LIMIT = 1 << CARRIER_BITS
+WEIGHT_LIMIT = ExactFilters.weight_limit
+MAX_EXPONENT = ExactFilters.max_exponent
+ACCUMULATOR_LIMIT = ExactFilters.accumulator_limit
 EXECUTIONS = ("float32", "float64", "int64", "bfloat16")
-
-# Where PyTorch has no oneDNN, it hands float32 batches of 16 and more to NNPACK, whose transform-domain convolutions are not
-# exact on integers.
-if torch.backends.nnpack.is_available():
-    torch.backends.nnpack.set_flags(False)
-
-
-class ExactModule(nn.Module):
-    """Base of everything on the exact path. A child that is not itself exact is refused when it is assigned.
-
-    Parameters may not be read by a forward pass outside the layers of this file; data travel as
-    :class:`~neuralcodec.nn.fixed.Fixed`, which plain tensors cannot enter unnoticed.
-    """
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if isinstance(value, nn.Module):
-            _require_exact(value)
-        super().__setattr__(name, value)
-
-    def add_module(self, name: str, module: nn.Module | None) -> None:
-        if module is not None:
-            _require_exact(module)
-        super().add_module(name, module)
-
-
-def _require_exact(module: nn.Module) -> None:
-    if not isinstance(module, ExactModule):
-        raise TypeError(f"{type(module).__name__} is not an exact module and cannot be placed on the exact path")
 
 
 class ExactList(ExactModule):
@@ -79,98 +52,21 @@ class ExactSequential(ExactList):
         return x
 
 
-class ExactConv2d(ExactModule):
-    """Convolution over fixed-point integers, stride 1, zero padding that keeps the size.
+class ExactConv2d(ExactFilters):
+    """Convolution over fixed-point integers, stride 1, zero padding that keeps the size; see ExactFilters for its sizes and formats.
 
-    ``kernel`` 1 or 3; ``groups`` 1 or ``cin`` (depthwise). Inputs have ``frac_in`` fractional bits and magnitude up to ``limit_in``;
-    outputs ``frac_out`` and ``limit_out``, with ReLU when ``relu``. ``accumulator`` is "exact" or "bfloat16" (acc rounded
-    once, half to even). An optional per-call bias (``extra``, integers in units of the accumulator per output channel, or
-    in training a real tensor) carries the quality index into the network.
+    ``accumulator`` is "exact" or "bfloat16" (acc rounded once, half to even). An optional per-call bias (``extra``, integers in units
+    of the accumulator per output channel, or in training a real tensor) carries the quality index into the network.
     """
 
     def __init__(self, cin: int, cout: int, kernel: int = 1, *, groups: int = 1, frac_in: int, limit_in: int, frac_out: int,
                  limit_out: int, relu: bool = True, accumulator: str = "exact") -> None:
-        super().__init__()
-        if kernel not in (1, 3) or groups not in (1, cin):
-            raise UsageError("exact convolutions are pointwise or 3x3, dense or depthwise")
+        super().__init__(cin, cout, kernel, groups=groups, frac_in=frac_in, limit_in=limit_in, frac_out=frac_out, limit_out=limit_out, relu=relu)
         if accumulator not in ("exact", "bfloat16"):
             raise UsageError(f"unknown accumulator {accumulator!r}")
         if accumulator == "bfloat16" and limit_in > 256:
             raise UsageError("a bfloat16 accumulator needs inputs that bfloat16 holds exactly (up to 256)")
-        if limit_out >= ACCUMULATOR_LIMIT // 2:
-            raise UsageError("outputs must leave the carrier one bit for rounding")
-        self.cin, self.cout, self.kernel, self.groups = cin, cout, kernel, groups
-        self.frac_in, self.limit_in, self.frac_out, self.limit_out = frac_in, limit_in, frac_out, limit_out
-        self.relu, self.accumulator = relu, accumulator
-        conv = nn.Conv2d(cin, cout, kernel, groups=groups)
-        self.weight = nn.Parameter(conv.weight.detach().clone())
-        self.bias = nn.Parameter(torch.zeros(cout))
-        self._frozen: dict[str, Tensor] | None = None
-
-    # -- quantisation of the parameters -------------------------------------------------------------------------
-
-    def exponents(self) -> Tensor:
-        """k (cout,) int64: the largest exponent at which the filter fits int8 and its sum fits the carrier."""
-        if self._frozen is not None:
-            return self._frozen["k"]
-        w = self.weight.detach().double().flatten(1)
-        b = self.bias.detach().double().abs()
-        peak = w.abs().amax(1).clamp_min(1e-12)
-        k = torch.floor(torch.log2((WEIGHT_LIMIT + 0.49) / peak))
-        # Half of the carrier is left to the rounding of the weights, the quality bias and the rounding constant.
-        total = (w.abs().sum(1) * self.limit_in + b * 2.0**self.frac_in).clamp_min(1e-12)
-        k = torch.minimum(k, torch.floor(torch.log2(ACCUMULATOR_LIMIT / 2 / total)))
-        return k.clamp(0, MAX_EXPONENT).to(torch.int64)
-
-    def integer_parameters(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(w int64 (cout, cin/groups, kernel, kernel), b int64 (cout,), k int64 (cout,))."""
-        if self._frozen is not None:
-            return self._frozen["w"], self._frozen["b"], self._frozen["k"]
-        k = self.exponents()
-        scale = torch.exp2(k.double())
-        w = torch.round(self.weight.detach().double() * scale[:, None, None, None]).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT)
-        b = torch.round(self.bias.detach().double() * scale * 2.0**self.frac_in)
-        return w.to(torch.int64), b.to(torch.int64), k
-
-    def freeze(self) -> None:
-        """Fix the integer parameters for deployment and check the bound.
-
-        Raises UsageError when a filter's bound reaches 2**24."""
-        self._frozen = None
-        w, b, k = self.integer_parameters()
-        self.load_integers(w, b, k)
-
-    def load_integers(self, w: Tensor, b: Tensor, k: Tensor) -> None:
-        """Take integer parameters (from a model file) and check them; the float parameters follow them.
-
-        Raises UsageError for a wrong shape, a value out of range or a filter whose bound reaches 2**24."""
-        w, b, k = w.to(torch.int64), b.to(torch.int64), k.to(torch.int64)  # first of all: int8 has no abs(-128)
-        if w.shape != self.weight.shape or b.shape != (self.cout,) or k.shape != (self.cout,):
-            raise UsageError(f"exact weights {tuple(w.shape)} do not fit a layer of {tuple(self.weight.shape)}")
-        if int(w.abs().max()) > WEIGHT_LIMIT or int(k.min()) < 0 or int(k.max()) > MAX_EXPONENT:
-            raise UsageError("exact weights out of range")
-        self._check_bound(w, b, k)
-        real = torch.exp2(-k.double())
-        with torch.no_grad():
-            self.weight.copy_(w * real[:, None, None, None])
-            self.bias.copy_(b * real * 2.0**-self.frac_in)
-        self._frozen = {"w": w, "b": b, "k": k, "wf": self.weight.detach().clone(), "bf": self.bias.detach().clone()}
-
-    def check_extra(self, extra: Tensor) -> None:
-        """Check the bound for per-call biases up to |extra| (..., cout), integers. Raises UsageError."""
-        w, b, k = self.integer_parameters()
-        self._check_bound(w, b.abs() + extra.abs().reshape(-1, self.cout).amax(0).to(b.device), k)
-
-    def _check_bound(self, w: Tensor, b: Tensor, k: Tensor) -> None:
-        shift = self.frac_in + k - self.frac_out
-        half = torch.where(shift > 0, torch.ones_like(shift) << (shift - 1).clamp_min(0), torch.zeros_like(shift))
-        bound = w.abs().flatten(1).sum(1) * self.limit_in + b.abs() + half
-        if int(bound.max()) >= ACCUMULATOR_LIMIT:
-            raise UsageError(f"exact filter sums up to {int(bound.max())}, the carrier ends at {ACCUMULATOR_LIMIT}")
-
-    def bias_to_integers(self, extra: Tensor) -> Tensor:
-        """A real per-channel bias (..., cout) as integers in units of the accumulator, int64."""
-        return torch.round(extra.detach().double() * torch.exp2(self.exponents().double()) * 2.0**self.frac_in).long()
+        self.accumulator = accumulator
 
     # -- executions -----------------------------------------------------------------------------------------------
 
@@ -182,9 +78,8 @@ class ExactConv2d(ExactModule):
         if x.frac != self.frac_in or x.limit > self.limit_in or x.values.shape[1] != self.cin:
             raise UsageError(f"exact layer expects {self.cin} channels of format (frac {self.frac_in}, limit {self.limit_in}), "
                              f"got {x.values.shape[1]} of (frac {x.frac}, limit {x.limit})")
-        low = 0 if self.relu else -self.limit_out
         if execution == "int64":
-            y = self._forward_int64(x, extra, low)
+            y = self._forward_int64(x, extra)
             return Fixed(y.to(torch.float32) * 2.0**-self.frac_out, self.frac_out, self.limit_out, not self.relu)
         acc = self._accumulate(x.values, execution)
         if extra is not None:
@@ -193,7 +88,7 @@ class ExactConv2d(ExactModule):
             acc = acc + self._real_extra(extra, acc.dtype)[..., None, None]
         if self.accumulator == "bfloat16":
             acc = _bfloat16_ste(acc)
-        y = quantise_ste(acc, self.frac_out, low, self.limit_out, revive=not self.relu)
+        y = quantise_ste(acc, self.frac_out, self.low, self.limit_out, revive=not self.relu)
         return Fixed(y, self.frac_out, self.limit_out, not self.relu)
 
     def _accumulate(self, values: Tensor, execution: str) -> Tensor:
@@ -231,7 +126,7 @@ class ExactConv2d(ExactModule):
         rounded = (torch.round(extra.detach().double() * unit) / unit).to(dtype)
         return extra.to(dtype) + (rounded - extra.detach()).to(dtype)
 
-    def _forward_int64(self, x: Fixed, extra: Tensor | None, low: int) -> Tensor:
+    def _forward_int64(self, x: Fixed, extra: Tensor | None) -> Tensor:
         w, b, k = self.integer_parameters()
         acc = conv2d_int64(x.integers, w, self.kernel // 2, self.groups) + b[:, None, None]
         if extra is not None:
@@ -239,25 +134,7 @@ class ExactConv2d(ExactModule):
             acc = acc + e[..., None, None]
         if self.accumulator == "bfloat16":
             acc = round_to_significant(acc, 8)
-        shift = (self.frac_in + k - self.frac_out)[:, None, None]
-        half = torch.where(shift > 0, torch.ones_like(shift) << (shift - 1).clamp_min(0), torch.zeros_like(shift))
-        y = torch.where(shift > 0, (acc + half) >> shift.clamp_min(0), acc << (-shift).clamp_min(0))
-        return y.clamp(low, self.limit_out)
-
-
-def conv2d_int64(x: Tensor, w: Tensor, pad: int, groups: int) -> Tensor:
-    """Plain integer convolution (B, C, H, W) -> (B, O, H, W): the definition, slow."""
-    size_b, _, height, width = x.shape
-    out = torch.zeros(size_b, w.shape[0], height, width, dtype=torch.int64)
-    xp = F.pad(x, (pad, pad, pad, pad))
-    for dy in range(w.shape[2]):
-        for dx in range(w.shape[3]):
-            window = xp[:, :, dy : dy + height, dx : dx + width]
-            if groups == 1:
-                out += torch.einsum("oc,bchw->bohw", w[:, :, dy, dx], window)
-            else:
-                out += w[:, 0, dy, dx][:, None, None] * window
-    return out
+        return rounding_shift(acc, (self.frac_in + k - self.frac_out)[:, None, None]).clamp(self.low, self.limit_out)
 
 
 def round_to_significant(n: Tensor, bits: int) -> Tensor:

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PACKED_CHANNELS = 96
+UNIT, DYADIC_UNIT = 255.0, 256.0
+"""Samples in a unit of packed planes: of the floating-point models, and of those whose packed planes must be multiples of a power of two."""
 ALIGN = 16
 """Pictures are padded to multiples of this many luma samples (one latent position)."""
 
@@ -38,15 +40,15 @@ def tensors_to_planes(y: Tensor, uv: Tensor, height: int, width: int) -> tuple[n
     return np.ascontiguousarray(luma), np.ascontiguousarray(chroma[0]), np.ascontiguousarray(chroma[1])
 
 
-def pack(y: Tensor, uv: Tensor) -> Tensor:
-    """Y (B, 1, H, W), UV (B, 2, H/2, W/2) in 0..255 -> (B, 96, H/8, W/8) in -0.5..0.5; channels: 64 Y, 16 U, 16 V."""
+def pack(y: Tensor, uv: Tensor, unit: float = UNIT) -> Tensor:
+    """Y (B, 1, H, W), UV (B, 2, H/2, W/2) in 0..255 -> (B, 96, H/8, W/8), (sample - 127.5) / unit; channels: 64 Y, 16 U, 16 V."""
     packed = torch.cat([F.pixel_unshuffle(y, 8), F.pixel_unshuffle(uv, 4)], 1)
-    return packed.mul(1 / 255).sub(0.5).contiguous(memory_format=torch.channels_last)
+    return packed.mul(1 / unit).sub(127.5 / unit).contiguous(memory_format=torch.channels_last)
 
 
-def unpack(x: Tensor) -> tuple[Tensor, Tensor]:
+def unpack(x: Tensor, unit: float = UNIT) -> tuple[Tensor, Tensor]:
     """Inverse of pack, not rounded or clamped: Y (B, 1, H, W), UV (B, 2, H/2, W/2) in units of 8-bit samples."""
-    x = (x + 0.5) * 255
+    x = (x + 127.5 / unit) * unit
     return F.pixel_shuffle(x[:, :64], 8), F.pixel_shuffle(x[:, 64:], 4)
 
 

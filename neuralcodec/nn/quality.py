@@ -58,6 +58,10 @@ class QualityGain(nn.Module):
         """Inverse direction, with its own learned table."""
         return y * torch.exp2(interpolate(self.decode, quality))[..., None, None]
 
+    def correct(self, x: Tensor, delta: Tensor, quality: Tensor) -> Tensor:
+        """x (B, C, H, W) in network units, corrected by delta in units of the quantiser step."""
+        return x + self.unscale(delta, quality)
+
 
 class QualityBias(ExactModule):
     """Quality-dependent integer bias for an exact convolution: real anchors while training, integers once frozen."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from neuralcodec.bitstream import Damage, EndOfStream, FramePacket, GopStart, Packet, StreamReader
+from neuralcodec.bitstream import Arithmetic, Damage, EndOfStream, FramePacket, GopStart, Packet, StreamReader
 from neuralcodec.codecs.coding import FlagshipCoder, Parsed, place
 from neuralcodec.codecs.files import LoadedModel
 from neuralcodec.core.errors import ModelError, NcodecError, StreamError, UsageError
@@ -51,16 +51,20 @@ Result = DecodedFrame | SidePacket | Damage
 
 
 class StreamDecoder:
-    """Decodes one stream with its model.
+    """Decodes one stream with its model. ``prepared``: the model stands on the device and has the level's widths already, because an encoder is at
+    work with it at the same time; then it is not touched.
 
     Raises UsageError for a level that the stream has no widths for or is locked against, ModelError for another model than the stream's,
-    StreamError for width tables that do not fit it."""
+    StreamError for width tables that do not fit it, or a word on its arithmetic that is not the model's."""
 
-    def __init__(self, reader: StreamReader, loaded: LoadedModel, options: DecodeOptions, device: torch.device) -> None:
+    def __init__(self, reader: StreamReader, loaded: LoadedModel, options: DecodeOptions, device: torch.device, *, prepared: bool = False) -> None:
         header = reader.header
         if header.model_id != loaded.identity:
             raise ModelError(f"the stream was made with model {header.model_name!r} ({header.model_id.hex()[:16]}...), "
                              f"not with {loaded.name!r} ({loaded.identity.hex()[:16]}...)")
+        if (header.arithmetic is Arithmetic.EXACT) != loaded.exact:
+            raise StreamError(f"the stream says that its pictures are {'' if header.arithmetic is Arithmetic.EXACT else 'not '}exact; those of "
+                              f"model {loaded.name!r} are{'' if loaded.exact else ' not'}")
         level = header.level if options.level is None else options.level
         if not 1 <= level <= header.levels:
             raise UsageError(f"level {level}: the stream has levels {', '.join(map(str, range(1, header.levels + 1)))}")
@@ -71,6 +75,8 @@ class StreamDecoder:
             raise UsageError(f"frames {first}:{end}: an empty range")
         self.reader, self.loaded, self.options, self.device, self.level = reader, loaded, options, device, level
         self.size = (header.video.height, header.video.width)
+        if prepared:
+            return
         try:
             apply_widths(loaded.model, header.width_tables[level - 1])
         except ValueError as e:

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import torch
 
-from neuralcodec.bitstream import Chapter, FramePacket, StreamHeader, StreamWriter
+from neuralcodec.bitstream import Arithmetic, Chapter, FramePacket, StreamHeader, StreamWriter
 from neuralcodec.codecs.coding import Coded, FlagshipCoder, Planes, place
 from neuralcodec.codecs.files import LoadedModel
 from neuralcodec.core.errors import UsageError
@@ -38,8 +38,10 @@ class EncodeOptions:
     workers: int | None = None
     threads: int = 1
     mask_modes: tuple[MaskMode, ...] | None = None
-    intra_boost: int = 32
+    intra_boost: int = 48
     """Quality indexes by which intra frames are better than the frames that refer to them (as x264's ipratio)."""
+    cascade: tuple[int, ...] = (-4, -4, -4, 12)
+    """Quality indexes that are added to those of P frames, in turn: what a better frame costs, the ones after it gain (HEVC's encoders cascade QP so)."""
 
     def quality_index(self) -> int:
         """Raises UsageError for a quality off the grid."""
@@ -71,6 +73,7 @@ class StreamEncoder:
         self.step = _frame_step(video)
         self.header = StreamHeader(
             video=video, model_id=loaded.identity, model_name=loaded.name, width_tables=loaded.widths, level=options.level,
+            arithmetic=Arithmetic.EXACT if loaded.exact else Arithmetic.FLOAT_PICTURES,
             gop_size=options.gop, quality=self.quality, side_streams=side_streams, metadata=metadata or {}, chapters=chapters, encoder=program)
         apply_widths(loaded.model, loaded.widths[options.level - 1])
         place(loaded.model, device)
@@ -123,7 +126,7 @@ class StreamEncoder:
         if self.options.mask_modes is not None:
             coder.mask_modes = self.options.mask_modes
         size = (self.video.height, self.video.width)
-        coded, before = None, None
+        coded, before, predicted = None, None, 0
         for item in job:
             if isinstance(item, SidePacket):
                 job.put(_Result(side=item))
@@ -136,7 +139,9 @@ class StreamEncoder:
                     quality = min(QUALITY_STEPS, quality + self.options.intra_boost)
                 coded = coder.encode_intra(source, quality, size)
             else:
-                coded = coder.encode_inter(source, self.quality, size, before, coded.planes, coded.parsed)
+                quality = min(max(quality + self.options.cascade[predicted % len(self.options.cascade)], 0), QUALITY_STEPS)
+                predicted += 1
+                coded = coder.encode_inter(source, quality, size, before, coded.planes, coded.parsed)
             before = source
             packet = FramePacket(intra, item.pts, coded.payload, coded.modes, item.duration, quality)
             job.put(_Result(frame=packet, coded=coded))

@@ -11,6 +11,7 @@ The first unfinished job's results are always being taken, so its worker never w
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -79,23 +80,19 @@ class JobRunner(Generic[In, Out]):
                 t.join(timeout=30)
             threads[0].join(timeout=2)  # it may wait for a pipe that stays silent
 
-    # Queue operations that give up when the run is over: a blocked thread must not outlive it.
+    # Queue operations that give up when the run is over: neither a blocked thread nor one that still finds work must outlive it.
 
     def take(self, q: queue.Queue):
-        while True:
-            try:
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Empty):
                 return q.get(timeout=0.2)
-            except queue.Empty:
-                if self._stop.is_set():
-                    raise Stopped from None
+        raise Stopped
 
     def give(self, q: queue.Queue, item: object) -> None:
-        while True:
-            try:
+        while not self._stop.is_set():
+            with contextlib.suppress(queue.Full):
                 return q.put(item, timeout=0.2)
-            except queue.Full:
-                if self._stop.is_set():
-                    raise Stopped from None
+        raise Stopped
 
     def release(self, item: In) -> None:
         for _ in range(self._cost(item)):
@@ -114,9 +111,10 @@ class JobRunner(Generic[In, Out]):
 
         def add(item: In) -> None:
             for _ in range(self._cost(item)):
-                while not self._budget.acquire(timeout=0.2):
-                    if self._stop.is_set():
-                        raise Stopped
+                while not self._stop.is_set() and not self._budget.acquire(timeout=0.2):
+                    pass
+            if self._stop.is_set():
+                raise Stopped
             current[-1]._items.put(item)
 
         last: object = _END

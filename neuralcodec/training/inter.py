@@ -117,7 +117,7 @@ def prediction_report(model: Flagship, sampler: Sampler, quality: int = 100, cou
     y, uv, flow = data.y.to(device).float(), data.uv.to(device).float(), data.flow.to(device)
     q = torch.full((count,), quality, device=device)
     reference, current = Reference(y[0], uv[0]), pack(y[1], uv[1])
-    m = code_motion(model.motion, flow[0], current, reference, model.previous(reference)[1], q, skip=0.0)
+    m = code_motion(model.motion, flow[0], y[1], current, reference, model.previous(reference)[1], q, skip=0.0)
     prediction, _, _ = model.predict(m.value, q, reference)
     taught = pack(*compensate(y[0], uv[0], flow[0]))
     rows = {"copy": pack(y[0], uv[0]), "prediction": prediction, "teacher": taught}

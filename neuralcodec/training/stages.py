@@ -17,11 +17,13 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from neuralcodec.codecs.exact import ExactFlagship
 from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.prior import LatentPrior
-from neuralcodec.core.errors import InputError, UsageError
+from neuralcodec.core.errors import UsageError
 from neuralcodec.training.data import Sampler, decode_pack
+from neuralcodec.training.exact import all_exact, source_file
 from neuralcodec.training.flow import load_flow
 from neuralcodec.training.inter import InterStage, prediction_report
 from neuralcodec.training.intra import IntraStage
@@ -62,7 +64,8 @@ def run_stage(options: StageOptions) -> Flagship:
     seed = options.seed if options.seed is not None else int(time.time())
     torch.manual_seed(seed)
     device = torch.device(options.device)
-    model = Flagship()
+    resumed = [str(options.run)] if (options.run / "state.safetensors").exists() else []
+    model = ExactFlagship() if all_exact([*options.init, *resumed]) else Flagship()
     for source in options.init:  # later ones override what earlier ones hold
         load_initial(model, source)
     if options.stage == "levels":
@@ -93,17 +96,13 @@ def load_initial(model: Flagship, source: str | Path) -> None:
     """Take weights from a run's folder or a model file; with ``source`` = "PATH#part,part" only of those parts (intra, motion, inter).
 
     What the source lacks, or holds in another shape, stays as it is. Raises InputError."""
-    name, _, parts = str(source).partition("#")
-    path = Path(name)
-    file = path / "state.safetensors" if path.is_dir() else path
-    if not file.exists():
-        raise InputError(f"{path}: no training state or model file")
+    file, parts = source_file(source)
     with safe_open(file, "pt") as f:
         tensors = {n: f.get_tensor(n) for n in f.keys()}  # noqa: SIM118 - not a dict
     if not any(n.startswith("model.") for n in tensors):
         tensors = {f"model.{n}": t for n, t in load_model(file).model.state_dict().items()}
     own = model.state_dict()
-    wanted = tuple(f"{p}." for p in parts.split(",")) if parts else ("",)
+    wanted = tuple(f"{p}." for p in parts) if parts else ("",)
     taken = {n: tensors[f"model.{n}"] for n in own if n.startswith(wanted) and f"model.{n}" in tensors}
     # A selection that was never trained (all zero) says nothing and must not wipe out one that was.
     fitting = {n: t for n, t in taken.items() if t.shape == own[n].shape and not (n.endswith("selection.logits") and not t.any())}

@@ -14,6 +14,14 @@ def toy_path(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="session")
+def exact_toy_path(tmp_path_factory):
+    """The file of the toy model with exact pictures."""
+    path = tmp_path_factory.mktemp("toy") / "toy-exact.safetensors"
+    toy.write_exact_toy_model(path)
+    return path
+
+
 @pytest.fixture
 def loaded(toy_path):
     """The toy model, loaded afresh: widths that a test sets stay its own."""

@@ -1,13 +1,15 @@
 """Exactness over machines, shown on one: encode with the oldest kernels on one thread, decode with the newest on two, and the reverse.
 
     python tests/endtoend/exactness.py                                        a toy model, made-up moving pictures
+    python tests/endtoend/exactness.py --model toy-exact                      the same with exact pictures
     python tests/endtoend/exactness.py --model flagship --frames 96 --quality 50 clip.mp4 ...
 
 Four processes: an encoder and a decoder with
 ``ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41`` and one thread ("old"), and both with everything that this processor has and
-two threads ("new"). Each decoder takes the other machine's streams. Latents, masks and applied widths must have the encoder's md5,
-pictures must lie within 0.01 dB of the encoder's reconstruction by their PSNR against the source. One JSON object for each clip,
-level and direction goes to standard output; the exit code is 1 when something differs.
+two threads ("new"). Each decoder takes the other machine's streams. Latents, masks and applied widths must have the encoder's md5.
+So must the pictures of a model that is exact; those of one in floating point must lie within 0.01 dB of the encoder's reconstruction by
+their PSNR against the source. One JSON object for each clip, level and direction goes to standard output; the exit code is 1 when
+something differs. sweep.py beside this file goes through many more settings.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ OLDEST = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
 THREADS = {"old": 1, "new": 2}
 MADE_UP = "made-up"
 TOLERANCE = 0.01
-"""Decibels by which the mean PSNR of a clip may differ."""
+"""Decibels by which the mean PSNR of a clip may differ where the pictures are not exact."""
 
 
 # -- one process's work ----------------------------------------------------------------------------------------------------
@@ -53,13 +55,13 @@ class _Record:
             self.masks.setdefault(name, []).append(float(mask.mean()))
         self.psnr.append(psnr(planes, source.planes))
 
-    def result(self, model) -> dict:
+    def result(self, loaded) -> dict:
         import torch
 
         from neuralcodec.nn.selection import units
 
-        widths = bytes(unit.option for unit in units(model).values())
-        return {"kernels": torch.backends.cpu.get_cpu_capability(), "latents": self._latents.hexdigest(), "widths": hashlib.md5(widths).hexdigest(),
+        widths = bytes(unit.option for unit in units(loaded.model).values())
+        return {"kernels": torch.backends.cpu.get_cpu_capability(), "exact": loaded.exact, "latents": self._latents.hexdigest(), "widths": hashlib.md5(widths).hexdigest(),
                 "pictures": self._pictures.hexdigest(), "frames": len(self.psnr), "psnr": self.psnr,
                 "coded": {name: round(float(np.mean(shares)), 3) for name, shares in self.masks.items()}}
 
@@ -112,7 +114,7 @@ def _encode(path: Path, clip: str, level: int, args: argparse.Namespace) -> dict
 
         encoder.run(remembered(), writer, on_frame)
         writer.finish()
-    return record.result(loaded.model)
+    return record.result(loaded)
 
 
 def _decode(path: Path, clip: str, level: int, args: argparse.Namespace) -> dict:
@@ -128,7 +130,7 @@ def _decode(path: Path, clip: str, level: int, args: argparse.Namespace) -> dict
         decoder = StreamDecoder(StreamReader(file, strict=True), loaded, DecodeOptions(workers=1, threads=THREADS[args.machine]), torch.device("cpu"))
         for item in decoder.run():
             record.add(item.parsed, item.frame.planes, next(frames))
-    return record.result(loaded.model)
+    return record.result(loaded)
 
 
 def _work(args: argparse.Namespace) -> None:
@@ -155,11 +157,12 @@ def _start(work: str, machine: str, folder: Path, args: argparse.Namespace) -> s
 
 def compare(args: argparse.Namespace, folder: Path) -> Iterator[dict]:
     """Runs the four processes; yields what each clip, level and direction gave. Raises RuntimeError when a process fails."""
-    if args.model == "toy":
+    if args.model in ("toy", "toy-exact"):
         import toy
 
-        args.model = str(folder / "toy.safetensors")
-        toy.write_toy_model(Path(args.model))
+        write = toy.write_toy_model if args.model == "toy" else toy.write_exact_toy_model
+        args.model = str(folder / f"{args.model}.safetensors")
+        write(Path(args.model))
     for work in ("encode", "decode"):
         processes = [_start(work, machine, folder, args) for machine in THREADS]
         codes = [process.wait() for process in processes]  # of all, before one of them is looked at
@@ -172,7 +175,7 @@ def compare(args: argparse.Namespace, folder: Path) -> Iterator[dict]:
                 sent, got = (json.loads((folder / f"{name}.{work}.json").read_text()) for work in ("encode", "decode"))
                 difference = abs(float(np.mean(sent["psnr"])) - float(np.mean(got["psnr"])))
                 result = {
-                    "clip": clip, "level": level, "encoder": f"{origin} ({sent['kernels']})", "decoder_kernels": got["kernels"],
+                    "clip": clip, "level": level, "exact": sent["exact"], "encoder": f"{origin} ({sent['kernels']})", "decoder_kernels": got["kernels"],
                     "frames": got["frames"], "bytes": (folder / f"{name}.nvc").stat().st_size,
                     "latents_and_masks": sent["latents"] == got["latents"], "widths": sent["widths"] == got["widths"],
                     "pictures_bit_exact": sent["pictures"] == got["pictures"], "psnr": round(float(np.mean(got["psnr"])), 3),
@@ -180,14 +183,15 @@ def compare(args: argparse.Namespace, folder: Path) -> Iterator[dict]:
                     "psnr_difference_worst_frame": round(float(np.abs(np.subtract(sent["psnr"], got["psnr"])).max()), 6),
                     "coded_share": got["coded"], "latents_md5": got["latents"], "widths_md5": got["widths"],
                 }
-                yield result | {"ok": result["latents_and_masks"] and result["widths"] and difference <= TOLERANCE and sent["frames"] == got["frames"]}
+                alike = result["pictures_bit_exact"] or (not sent["exact"] and difference <= TOLERANCE)
+                yield result | {"ok": result["latents_and_masks"] and result["widths"] and alike and sent["frames"] == got["frames"]}
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     """The command line's options."""
-    parser = argparse.ArgumentParser(description="Exactness of the entropy path over instruction sets and thread counts.")
+    parser = argparse.ArgumentParser(description="Exactness over instruction sets and thread counts.")
     parser.add_argument("clips", nargs="*", default=[MADE_UP], help="video files (default: made-up moving pictures)")
-    parser.add_argument("--model", default="toy", help="a model's name or file (default: a toy model made on the spot)")
+    parser.add_argument("--model", default="toy", help="a model's name or file; toy or toy-exact: one made on the spot (default toy)")
     parser.add_argument("--frames", type=int, default=96, help="of each clip, from its start (default 96)")
     parser.add_argument("--levels", type=int, nargs="+", default=[1, 2, 3], help="default 1 2 3")
     parser.add_argument("--quality", type=float, default=50.0)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import subprocess
+import sys
 
 import exactness
 
@@ -26,3 +29,22 @@ def test_streams_of_old_and_new_kernels_decode_alike(toy_path, tmp_path):
     if platform.machine() in ("x86_64", "AMD64"):
         assert [r["encoder"] for r in results if r["encoder"].startswith("old")] == ["old (DEFAULT)"] * 3
     assert len({r["widths_md5"] for r in results}) == 3
+
+
+def test_pictures_of_an_exact_model_are_the_same(exact_toy_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(exactness, "TOLERANCE", -1.0)  # nothing but equal samples will do
+    args = exactness.parse(["--model", str(exact_toy_path), "--frames", str(_frames() // 12 or 3), "--levels", "2"])
+    results = list(exactness.compare(args, tmp_path))
+    assert len(results) == 2 and all(r["ok"] and r["exact"] and r["pictures_bit_exact"] for r in results), results
+
+
+def test_an_exact_model_with_other_pictures_fails(tmp_path, monkeypatch):
+    sent = {"kernels": "DEFAULT", "exact": True, "latents": "1", "widths": "2", "pictures": "3", "frames": 1, "psnr": [40.0], "coded": {}}
+    args = exactness.parse(["--model", "none", "--levels", "1"])
+    monkeypatch.setattr(exactness, "_start", lambda *_: subprocess.Popen([sys.executable, "-c", ""]))
+    for exact, pictures, ok in ((True, "4", False), (True, "3", True), (False, "4", True)):
+        for name in ("0-1-old", "0-1-new"):
+            (tmp_path / f"{name}.nvc").touch()
+            for work, record in (("encode", sent), ("decode", sent | {"pictures": pictures})):
+                (tmp_path / f"{name}.{work}.json").write_text(json.dumps(record | {"exact": exact}))
+        assert [r["ok"] for r in exactness.compare(args, tmp_path)] == [ok, ok]

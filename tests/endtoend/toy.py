@@ -5,6 +5,8 @@ cells, and motion handed through; all networks that a trained model has are ther
 masks are mixed, priors say something, and each level's widths give other pictures. Everything is small and fast.
 
     python -m tests.endtoend.toy MODEL.safetensors
+
+``write_exact_toy_model`` makes the same model with exact pictures.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuralcodec.codecs.conversion import from_float
 from neuralcodec.codecs.files import LoadedModel, load_model, save_model
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
 from neuralcodec.codecs.inter import InterConfig
@@ -39,15 +42,28 @@ CONFIG = FlagshipConfig(
 
 def write_toy_model(path: Path) -> LoadedModel:
     """Makes the model, writes its file, and loads it as any program would."""
+    model, tables = _toy_model()
+    save_model(path, model, tables)
+    return load_model(path)
+
+
+def write_exact_toy_model(path: Path) -> LoadedModel:
+    """The same model with exact pictures."""
+    model, tables = _toy_model()
+    clips = [[frame.planes for frame in moving_texture(3, seed=seed)] for seed in range(2)]
+    save_model(path, from_float(model.eval(), clips, tables), tables)
+    return load_model(path)
+
+
+def _toy_model() -> tuple[Flagship, list[bytes]]:
+    """The model and the width table of each level."""
     with torch.random.fork_rng():
         torch.manual_seed(20)
         model = Flagship(CONFIG)
         with torch.no_grad():
             _make(model)
     count = len(units(model))
-    tables = [bytes(count), bytes((1, 0, 2, 0)[i % 4] for i in range(count)), bytes((2, 1, 2, 2)[i % 4] for i in range(count))]
-    save_model(path, model, tables)
-    return load_model(path)
+    return model, [bytes(count), bytes((1, 0, 2, 0)[i % 4] for i in range(count)), bytes((2, 1, 2, 2)[i % 4] for i in range(count))]
 
 
 def _cosines(size: int, count: int) -> Tensor:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reference_command import reference
 
 from neuralcodec.bitstream import Limits, StreamReader
 from neuralcodec.bitstream.crc import crc32c
@@ -27,30 +28,6 @@ LIST = json.loads((FOLDER / "conformance.json").read_text("utf-8"))
 STREAMS = {Path(known["file"]).stem: known for known in LIST["streams"]}
 MODEL = FOLDER / LIST["model"]["file"]
 BACKENDS = ("constriction", "python")
-
-BLOCKED = """
-import sys
-for name in ("torch", "constriction", "neuralcodec", "safetensors", "google_crc32c"):
-    sys.modules[name] = None  # importing it raises ImportError
-sys.path.insert(0, sys.argv[1])
-from reference import decode
-model = sys.argv[2]
-for stream in sys.argv[3:]:
-    sys.stdout.write(f"{decode.main([stream, model])}\\n")
-"""
-"""Runs the reference decoder over several streams in one process, each followed by its exit code."""
-
-
-def reference(streams: list[Path], model: Path = MODEL) -> tuple[list[list[str]], str]:
-    """Lines that the reference decoder prints for each stream, its exit code last; and standard error."""
-    command = [sys.executable, "-c", BLOCKED, str(SPEC), str(model), *map(str, streams)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    outputs: list[list[str]] = [[]]
-    for line in result.stdout.splitlines():
-        outputs[-1].append(line)
-        if len(line) == 1:
-            outputs.append([])
-    return outputs[:-1], result.stderr
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +73,7 @@ def test_real_decoder(name, backend, loaded, monkeypatch):
 
 
 def test_reference_decoder():
-    outputs, errors = reference([FOLDER / known["file"] for known in LIST["streams"]])
+    outputs, errors = reference([FOLDER / known["file"] for known in LIST["streams"]], MODEL)
     assert errors == ""
     for known, lines in zip(LIST["streams"], outputs, strict=True):
         expected = [f"{i} {frame['kind']} {frame['md5']}" for i, frame in enumerate(known["frames"])]
@@ -198,7 +175,7 @@ def test_a_changed_byte_is_noticed(loaded):
 def test_the_reference_command_says_so_in_one_line(tmp_path):
     broken = tmp_path / "broken.nvc"
     broken.write_bytes(changed_streams()["byte 60"])
-    outputs, errors = reference([broken])
+    outputs, errors = reference([broken], MODEL)
     assert outputs == [["1"]] and errors == "broken.nvc: the header is damaged\n"
 
 

@@ -1,0 +1,64 @@
+"""The model and the streams of conformance/exact/: everything exact, one group of pictures each."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from conformance_streams import (
+    DERIVED,
+    EXCEPTIONS,
+    SENT,
+    SIZE,
+    STREAMS,
+    THRESHOLD,
+    Maker,
+    Recipe,
+    moving_planes,
+    random_model,
+    width_tables,
+)
+
+from neuralcodec.bitstream import Chapter
+from neuralcodec.codecs.conversion import calibrate, fold
+from neuralcodec.codecs.exact import picture_convs, set_formats
+from neuralcodec.codecs.files import save_model
+from neuralcodec.core.types import SidePacket, SideStream
+from neuralcodec.nn.exact_convs import WideConv2d
+
+SHARED = ("intra", "level1_derived", "level2_exceptions", "level3_threshold", "odd_size", "one_sample", "quality_0", "quality_200", "limits")
+"""Streams that are made as those of the other model."""
+
+
+def write_exact_model(path: Path) -> None:
+    """The model of conformance/exact/: the float one's weights, but some filters weaker, some stronger, and some latents larger, so that there are
+    exponents of all sizes and shifts in both directions, and limits are met; in formats found on pictures like those of the streams, some coarser."""
+    start = random_model()
+    model, tables = fold(start), width_tables(start)
+    with torch.no_grad():
+        for i, conv in enumerate(picture_convs(model).values()):
+            for o in range(i % 4, conv.cout, 4):
+                conv.weight[o] *= 2.0 ** (-7 if (o // 4 + i) % 2 or isinstance(conv, WideConv2d) else 2)
+        for part in (model.intra, model.motion, model.inter):
+            part.gain.decode[:, 3::8] += 4
+    fractions = calibrate(model, [moving_planes(np.random.default_rng(1), 3, *SIZE)], tables)
+    set_formats(model, {name: frac - i % 3 for i, (name, frac) in enumerate(fractions.items())})
+    save_model(path, model, tables, {"description": "random weights for the conformance streams, exact pictures"})
+
+
+def _packets(m: Maker) -> bytes:
+    side = SideStream("audio", "pcm_u8", Fraction(1, 8000), b"\1\2\3", 1, {"sample_rate": "8000", "layout": "mono"}, {"language": "und"})
+    m.open((32, 48), side_streams=(side,), metadata={"title": "conformance"}, chapters=(Chapter(0, 4, Fraction(1, 25), {"title": "all"}),))
+
+    def between(n: int) -> None:
+        m.writer.write_side(SidePacket(0, bytes(range(10 * n)), 320 * n, None, 320))
+        m.writer.unknown(8 + n, n, m.rng.bytes(20 * n))
+
+    m.group(m.pictures(4), (DERIVED, EXCEPTIONS, SENT, THRESHOLD), between=between)
+    return m.finish()
+
+
+EXACT_STREAMS: dict[str, Recipe] = {name: STREAMS[name] for name in SHARED}
+EXACT_STREAMS["packets"] = Recipe("packets of every type: of a side stream and of unknown types 8 to 11 between the frames; all mask modes in turn", _packets)

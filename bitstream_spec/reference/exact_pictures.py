@@ -1,0 +1,191 @@
+"""The picture side of exact_pictures.md in numpy (int64): latents to samples, the same on every machine."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from .exact_layers import (
+    PICTURE,
+    WIDE,
+    WIDE_LIMIT,
+    Convolution,
+    Gain,
+    clamp,
+    gains,
+    layers,
+    rshift,
+    units,
+)
+from .networks import Latent, ModelError, depth_to_space
+
+LATENT = 4
+GREY = 255 << PICTURE - 1
+Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def lead(channels: int, option: int) -> int:
+    """pictures.md, section 2: channels computed at a width option. Python's round takes a half to the even integer."""
+    return max(1, round(channels / 2**option))
+
+
+def pack(planes: Planes) -> np.ndarray:
+    """Section 4: planes to (96, h, w)."""
+    parts = []
+    for plane, size in zip(planes, (8, 4, 4), strict=True):
+        rows, columns = plane.shape[0] // size, plane.shape[1] // size
+        cells = plane.reshape(rows, size, columns, size).transpose(1, 3, 0, 2)
+        parts.append(cells.reshape(size * size, rows, columns))
+    return np.concatenate(parts)
+
+
+def unpack(packed: np.ndarray) -> Planes:
+    """Section 4: the inverse."""
+    _, rows, columns = packed.shape
+    planes = []
+    for part, size in zip(np.split(packed, [64, 80]), (8, 4, 4), strict=True):
+        cells = part.reshape(size, size, rows, columns).transpose(2, 0, 3, 1)
+        planes.append(cells.reshape(rows * size, columns * size))
+    return planes[0], planes[1], planes[2]
+
+
+def samples(t: np.ndarray) -> np.ndarray:
+    """Sections 6 and 9: samples with 14 fractional bits, rounded to 0..255."""
+    return np.clip(rshift(t, PICTURE), 0, 255)
+
+
+# -- motion compensation (section 8) ---------------------------------------------------------------------------------------
+
+
+def _along(count: int, cells: int, f: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    u = np.maximum(2 * np.arange(count) + 1 - f, 0)
+    i = u // (2 * f)
+    return i, np.minimum(i + 1, cells - 1), u - 2 * f * i
+
+
+def _double_columns(p: np.ndarray) -> np.ndarray:
+    at = np.clip(np.arange(p.shape[1])[:, None] + np.arange(-2, 4), 0, p.shape[1] - 1)
+    out = np.zeros((p.shape[0], 2 * p.shape[1]), dtype=np.int64)
+    out[:, ::2] = 32 * p
+    out[:, 1::2] = p[:, at] @ np.array([1, -5, 20, 20, -5, 1])
+    return out
+
+
+def sample_vectors(vectors: np.ndarray, rows: int, columns: int, f: int) -> np.ndarray:
+    """Vectors of cells (2, rows / f, columns / f) in sixteenths of a luma sample -> (2, rows, columns) in eighths of a
+    sample of the plane whose cells have f samples."""
+    i, j, t = _along(rows, vectors.shape[1], f)
+    g = vectors[:, i] * (2 * f - t)[:, None] + vectors[:, j] * t[:, None]
+    i, j, t = _along(columns, vectors.shape[2], f)
+    g = g[:, :, i] * (2 * f - t) + g[:, :, j] * t
+    return clamp(rshift(g, 9 if f == 8 else 8), 4096)
+
+
+def compensate_plane(plane: np.ndarray, vectors: np.ndarray, f: int) -> np.ndarray:
+    """A plane (R, S) of samples, vectors (2, R / f, S / f) in sixteenths of a luma sample -> (R, S), 14 fractional bits."""
+    rows, columns = plane.shape
+    d = sample_vectors(vectors, rows, columns, f)
+    doubled = _double_columns(_double_columns(plane).T).T
+    x = np.clip(8 * np.arange(columns) + d[0], 0, 4 * (2 * columns - 1))
+    y = np.clip(8 * np.arange(rows)[:, None] + d[1], 0, 4 * (2 * rows - 1))
+    x0, y0, tx, ty = x >> 2, y >> 2, x & 3, y & 3
+    x1, y1 = np.minimum(x0 + 1, 2 * columns - 1), np.minimum(y0 + 1, 2 * rows - 1)
+    top = (4 - tx) * doubled[y0, x0] + tx * doubled[y0, x1]
+    return (4 - ty) * top + ty * ((4 - tx) * doubled[y1, x0] + tx * doubled[y1, x1])
+
+
+def compensate(reference: Planes, vectors: np.ndarray) -> Planes:
+    """Vectors (2, h, w) in sixteenths of a luma sample -> predicted samples with 14 fractional bits."""
+    y, u, v = reference
+    return compensate_plane(y, vectors, 8), compensate_plane(u, vectors, 4), compensate_plane(v, vectors, 4)
+
+
+# -- networks (sections 5 to 9) --------------------------------------------------------------------------------------------
+
+
+class ExactPictures:
+    """The picture networks of a model, checked as section 10 says, at one width table. Raises ModelError."""
+
+    def __init__(self, tensors: dict[str, np.ndarray], config: str, table: list[int]) -> None:
+        try:
+            sizes = json.loads(config)
+            _check_config(sizes)
+            names = units(sizes)
+            self.convolutions = {name: Convolution(tensors, name, layer) for name, layer in layers(sizes).items()}
+            self.gains = {name: Gain(tensors, name, channels) for name, channels in gains(sizes).items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise error if isinstance(error, ModelError) else ModelError(f"config: {error!r}") from error
+        if len(names) != len(table) or max(table, default=0) > 2:
+            raise ModelError(f"a width table of {len(table)} entries for {len(names)} units")
+        self.options = dict(zip(names, table, strict=True))
+
+    def _block(self, unit: str, x: np.ndarray) -> np.ndarray:
+        mix, spatial, expand, project = (
+            self.convolutions[f"{unit}.{name}"] for name in ("mix", "spatial", "expand", "project")
+        )
+        n = lead(len(x), self.options[unit])
+        h = x[:n]
+        h = clamp(h + spatial(mix(mix.narrow(h), n), n), WIDE_LIMIT)
+        h = clamp(h + project(expand(expand.narrow(h), 2 * n), n), WIDE_LIMIT)
+        return np.concatenate([h, x[n:]])
+
+    def _pointwise(self, unit: str, *inputs: np.ndarray) -> np.ndarray:
+        conv, x = self.convolutions[f"{unit}.conv"], np.concatenate(inputs)
+        outputs, option = conv.layer.shape[0], self.options[unit]
+        n = lead(outputs, option)
+        t = conv(conv.narrow(x[: lead(len(x), option)]), n)
+        zeros = np.zeros((max(outputs - max(n, len(x)), 0), *t.shape[1:]), dtype=np.int64)
+        return np.concatenate([t, x[n:outputs], zeros])
+
+    def _up(self, part: str, x: np.ndarray) -> np.ndarray:
+        return depth_to_space(self.convolutions[f"{part}.up.conv"](x))
+
+    def _trunk(self, part: str, x: np.ndarray) -> np.ndarray:
+        for unit in self.options:
+            if unit.startswith(f"{part}.trunk."):
+                x = self._block(unit, x)
+        return x
+
+    def _latent(self, part: str, latent: Latent, quality: int) -> np.ndarray:
+        return self.gains[f"{part}.gain.decode"].scale(latent.value, quality, LATENT)
+
+    def picture(self, kind: str, latents: dict[str, Latent], quality: int, reference: Planes | None) -> Planes:
+        """The padded planes of a frame of kind "I" or "P", int64 samples 0..255. ``latents`` as networks.read_frame gives
+        them, ``reference`` what this function gave for the frame before."""
+        if kind == "I":
+            return self._intra(latents["contextual"], quality)
+        vectors, features = self.vectors(latents["motion"], quality, reference)
+        prediction = pack(compensate(reference, vectors))
+        x = clamp(rshift(prediction - GREY, PICTURE + 8 - WIDE), WIDE_LIMIT)
+        e = self._trunk("inter.extraction", self._pointwise("inter.extraction.enter", x))
+        c = self._trunk("inter.refinement", self._pointwise("inter.refinement.enter", e, features))
+        c = self.gains["inter.decoder.context_units.encode"].scale(c, quality)
+        x = self._up("inter.decoder", self._latent("inter", latents["contextual"], quality))
+        v = self.gains["inter.decoder.units.encode"].scale(x, quality)
+        d = self._trunk("inter.decoder", self._pointwise("inter.decoder.fuse", v, c)) - v
+        x = clamp(x + self.gains["inter.decoder.units.decode"].scale(d, quality), WIDE_LIMIT)
+        return unpack(samples(prediction + self.convolutions["inter.decoder.head"](x)))
+
+    def _intra(self, latent: Latent, quality: int) -> Planes:
+        x = self._up("intra.synthesis", self._latent("intra", latent, quality))
+        v = self.gains["intra.synthesis.units.encode"].scale(x, quality)
+        d = self._trunk("intra.synthesis", v) - v
+        x = clamp(x + self.gains["intra.synthesis.units.decode"].scale(d, quality), WIDE_LIMIT)
+        return unpack(samples(self.convolutions["intra.synthesis.head"](x) + GREY))
+
+    def vectors(self, motion: Latent, quality: int, reference: Planes) -> tuple[np.ndarray, np.ndarray]:
+        """Section 7: vectors (2, h, w) in sixteenths of a luma sample, and motion features (C, h, w)."""
+        x = self._block("motion.decoder.coarse", self._latent("motion", motion, quality))
+        f = self._trunk("motion.decoder", self._up("motion.decoder", x))
+        a = self.convolutions["motion.decoder.head"](f)
+        x = self._pointwise("motion.refinement.enter", f, (2 * pack(reference) - 255) * 8)
+        r = self.convolutions["motion.refinement.head"](self._trunk("motion.refinement", x))
+        return clamp(rshift(a + r, 4), 8192), f
+
+
+def _check_config(sizes: dict[str, dict[str, int]]) -> None:
+    steps = (sizes["intra"]["step_units"], sizes["inter"]["step_units"], sizes["motion"]["full_rank"])
+    joined = (sizes["inter"]["motion_channels"], sizes["inter"]["motion_latent"])
+    if steps != (True, True, True) or joined != (sizes["motion"]["channels"], sizes["motion"]["latent"]):
+        raise ModelError("config: no sizes of exact pictures")

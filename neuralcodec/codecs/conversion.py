@@ -1,0 +1,77 @@
+"""A trained flagship made exact: constants folded into weights, formats found by running it over pictures.
+
+Encoder-side parameters are copied. What converts well needs no training afterwards; what training can win back, it does with the same stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from neuralcodec.codecs.coding import FlagshipCoder, Planes
+from neuralcodec.codecs.exact import ExactFlagship, picture_convs, set_formats
+from neuralcodec.codecs.flagship import Flagship
+from neuralcodec.nn.carriers import observing
+from neuralcodec.nn.exact_convs import NarrowConv2d
+from neuralcodec.nn.layout import DYADIC_UNIT, PACKED_CHANNELS, UNIT, planes_to_tensors
+from neuralcodec.nn.selection import apply_widths
+
+QUALITIES = (0, 70, 140, 200)
+SHARE, HEADROOM = 1e-6, 1
+"""Of what enters a layer, all but this share lies within its format even when it is larger than what was observed by so many powers of two."""
+
+Picture = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""uint8 planes Y (H, W), U, V (H/2, W/2)."""
+
+
+def fold(model: Flagship) -> ExactFlagship:
+    """The exact model with a floating-point one's weights, in formats that fit nothing yet. Raises UsageError for sizes that exact models lack."""
+    exact = ExactFlagship(model.config)
+    own = exact.state_dict()
+    exact.load_state_dict(own | {n: t.to(own[n].dtype) for n, t in model.state_dict().items()})
+    ratio = DYADIC_UNIT / UNIT  # packed planes are smaller by this, and what reads them makes up for it
+    with torch.no_grad():
+        exact.intra.analysis.enter.weight.mul_(ratio)
+        exact.motion.encoder.enter.weight[:, 2:4].mul_(ratio)  # errors of cells
+        exact.motion.refinement.enter.conv.weight[:, -PACKED_CHANNELS:].mul_(ratio)
+        exact.inter.extraction.enter.conv.weight.mul_(ratio)
+        exact.inter.analysis.enter.weight[:, : 2 * PACKED_CHANNELS].mul_(ratio)
+    return exact.eval()
+
+
+def calibrate(model: ExactFlagship, clips: Iterable[Sequence[Picture]], widths: Sequence[bytes], qualities: Sequence[int] = QUALITIES,
+              share: float = SHARE, headroom: int = HEADROOM) -> dict[str, int]:
+    """Give every narrow layer the finest format that holds what enters it while ``clips`` are coded, at each of the quality indexes and width tables,
+    all but for a share of it and with some headroom. Returns fractional bits by the layer's name. Layers that nothing enters keep theirs."""
+    narrow = {n: m for n, m in picture_convs(model).items() if isinstance(m, NarrowConv2d)}
+    for layer in narrow.values():
+        layer.counts.zero_()
+    coder = FlagshipCoder(model)
+    with observing():
+        for clip in clips:
+            pictures = [Planes(*planes_to_tensors(p, coder.device)) for p in clip]
+            for table in widths:
+                apply_widths(model, table)
+                for quality in qualities:
+                    _code(coder, pictures, quality)
+    apply_widths(model, widths[0])
+    fractions = {n: layer.frac_in if (f := layer.calibrated(share, headroom)) is None else f for n, layer in narrow.items()}
+    set_formats(model, fractions)
+    return fractions
+
+
+def _code(coder: FlagshipCoder, pictures: list[Planes], quality: int) -> None:
+    size = tuple(pictures[0].y.shape[-2:])
+    coded = coder.encode_intra(pictures[0], quality, size)
+    for before, picture in pairwise(pictures):
+        coded = coder.encode_inter(picture, quality, size, before, coded.planes, coded.parsed)
+
+
+def from_float(model: Flagship, clips: Iterable[Sequence[Picture]], widths: Sequence[bytes], qualities: Sequence[int] = QUALITIES) -> ExactFlagship:
+    """An exact model from a trained one, calibrated on clips (sequences of pictures of one size). Raises UsageError, see ``fold``."""
+    exact = fold(model)
+    calibrate(exact, clips, widths, qualities)
+    return exact
