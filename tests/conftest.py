@@ -50,3 +50,19 @@ def tiny_model(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     save_model(path, model, [bytes(count), bytes([1]) * count, bytes([2]) * count])
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_exact_model(tiny_model, tmp_path_factory) -> Path:
+    """A file of the same model with exact pictures."""
+    import numpy as np
+
+    from neuralcodec.codecs.conversion import from_float
+    from neuralcodec.codecs.files import load_model, save_model
+
+    loaded = load_model(tiny_model)
+    noise = np.random.default_rng(3).integers(0, 256, (3, 4, 6)).astype(np.uint8)
+    clip = [tuple(np.roll(noise[n], shift, 1).repeat(size, 0).repeat(size, 1) for n, size in ((0, 16), (1, 8), (2, 8))) for shift in range(2)]
+    path = tmp_path_factory.mktemp("model") / "tiny-exact.safetensors"
+    save_model(path, from_float(loaded.model, [clip], loaded.widths, qualities=(0, 100, 200)), list(loaded.widths))
+    return path

@@ -103,6 +103,12 @@ class Numbers(click.ParamType):
     help="Instead: time decoding twice; exit code 10 if the ratios to x264 differ by 10 % or more.",
 )
 @click.option(
+    "--arithmetic",
+    is_flag=True,
+    help="Instead: exact pictures against the same model in floating point: decoding time, and what exactness costs in "
+    "rate, of all and of each part of the decoder.",
+)
+@click.option(
     "--compare",
     nargs=2,
     type=_FILE,

@@ -1,5 +1,5 @@
-"""What ``ncodec bench`` does instead of a bench: the papers' tables, timing twice, comparing reports,
-the README's figures."""
+"""What ``ncodec bench`` does instead of a bench: the papers' tables, timing twice, exact pictures against inexact ones,
+comparing reports, the README's figures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from neuralcodec.cli.bench_arithmetic import run_arithmetic
 from neuralcodec.cli.common import Talk
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _MODES = {
     "figures": (),
     "tables": (*_MEASURING, "out", "cache_folder", "no_cache"),
     "check_timing": _MEASURING,
+    "arithmetic": _MEASURING,
 }
 """Modes with the parameters that they heed."""
 _ALWAYS = ("quiet", "verbose")
@@ -54,7 +56,7 @@ def run_mode(mode: str, talk: Talk, clips: tuple[str, ...], options: dict[str, A
 
         rewrite(*options["figures"])
         return 0
-    return (_tables if mode == "tables" else _check_timing)(talk, clips, options)
+    return {"tables": _tables, "check_timing": _check_timing, "arithmetic": run_arithmetic}[mode](talk, clips, options)
 
 
 class Failures:

@@ -62,7 +62,7 @@ def result_tables(result: Result) -> list[Table]:
         ("Widths; BD against the learned ones", result.widths),
     ):
         if rows:
-            tables.append(_variants(title, rows))
+            tables.append(variants_table(title, rows))
     return tables
 
 
@@ -234,7 +234,8 @@ def _shares(codec: str, points: Sequence[Point]) -> Table:
     )
 
 
-def _variants(title: str, rows: Sequence[VariantRow]) -> Table:
+def variants_table(title: str, rows: Sequence[VariantRow]) -> Table:
+    """Variants of our codec with their BD figures, and a row for each setting."""
     from neuralcodec.bench.table import Table
 
     latents = sorted({name for row in rows for s in row.settings for name in s["skipped"]})

@@ -65,7 +65,7 @@ _stage("levels", "Complexity targets: learned widths for each level (Gumbel-soft
 @click.option("--exact", is_flag=True, help="Make the pictures exact. Formats are found by coding some of --data.")
 @click.option("--data", multiple=True, type=click.Path(path_type=Path, exists=True, file_okay=False), help="Folder of clips to convert with.")
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("cache"), show_default=True, help="Decoded clips.")
-@click.option("--clips", type=click.IntRange(1), default=16, show_default=True, help="Clips of three pictures to convert with.")
+@click.option("--clips", type=click.IntRange(1), default=16, show_default=True, help="Clips of three pictures, and a fourth of another one, to convert with.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
 def export(run: Path, parts: tuple[str, ...], top_quality: float, exact: bool, data: tuple[Path, ...], cache: Path, clips: int,
            output: Path) -> None:

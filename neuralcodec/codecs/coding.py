@@ -60,6 +60,8 @@ picture's."""
 CONTEXTUAL, MOTION = "contextual", "motion"
 LAMBDAS = {CONTEXTUAL: 14.0, MOTION: 9.0}
 """Bits that a squared quantiser step is worth when a residual is rounded and when a mask is chosen, see entropy.quantisation and entropy.mask_choice."""
+CASCADE = (-4, -4, -4, 12)
+"""Quality indexes that are added to those of P frames, in turn: what a better frame costs, the ones after it gain (HEVC's encoders cascade QP so)."""
 MOTION_WEIGHTS = (0.125, 4096.0)
 """Between these stays what a squared step of motion is worth."""
 HYPER_UNCHECKED = 1024

@@ -20,8 +20,9 @@ from neuralcodec.nn.layout import DYADIC_UNIT, PACKED_CHANNELS, UNIT, planes_to_
 from neuralcodec.nn.selection import apply_widths
 
 QUALITIES = (0, 70, 140, 200)
-SHARE, HEADROOM = 1e-6, 1
-"""Of what enters a layer, all but this share lies within its format even when it is larger than what was observed by so many powers of two."""
+SHARE = 1e-5
+"""Of what enters a layer, so much may lie outside of its format. Clips to calibrate on should have cuts: in formats that were found without any, a P
+frame after a cut lost 4 dB to clipping."""
 
 Picture = tuple[np.ndarray, np.ndarray, np.ndarray]
 """uint8 planes Y (H, W), U, V (H/2, W/2)."""
@@ -32,20 +33,32 @@ def fold(model: Flagship) -> ExactFlagship:
     exact = ExactFlagship(model.config)
     own = exact.state_dict()
     exact.load_state_dict(own | {n: t.to(own[n].dtype) for n, t in model.state_dict().items()})
-    ratio = DYADIC_UNIT / UNIT  # packed planes are smaller by this, and what reads them makes up for it
-    with torch.no_grad():
-        exact.intra.analysis.enter.weight.mul_(ratio)
-        exact.motion.encoder.enter.weight[:, 2:4].mul_(ratio)  # errors of cells
-        exact.motion.refinement.enter.conv.weight[:, -PACKED_CHANNELS:].mul_(ratio)
-        exact.inter.extraction.enter.conv.weight.mul_(ratio)
-        exact.inter.analysis.enter.weight[:, : 2 * PACKED_CHANNELS].mul_(ratio)
+    _scale_readers(exact, DYADIC_UNIT / UNIT)
     return exact.eval()
 
 
+def to_float(model: ExactFlagship) -> Flagship:
+    """The inverse of ``fold``: the floating-point model that computes in real numbers what an exact one computes in integers."""
+    twin = Flagship(model.config)
+    twin.load_state_dict({n: t for n, t in model.state_dict().items() if n in twin.state_dict()})
+    _scale_readers(twin, UNIT / DYADIC_UNIT)
+    return twin.eval()
+
+
+@torch.no_grad()
+def _scale_readers(model: Flagship, ratio: float) -> None:
+    """Multiply the weights that read packed planes, for planes that are smaller by as much."""
+    model.intra.analysis.enter.weight.mul_(ratio)
+    model.motion.encoder.enter.weight[:, 2:4].mul_(ratio)  # errors of cells
+    model.motion.refinement.enter.conv.weight[:, -PACKED_CHANNELS:].mul_(ratio)
+    model.inter.extraction.enter.conv.weight.mul_(ratio)
+    model.inter.analysis.enter.weight[:, : 2 * PACKED_CHANNELS].mul_(ratio)
+
+
 def calibrate(model: ExactFlagship, clips: Iterable[Sequence[Picture]], widths: Sequence[bytes], qualities: Sequence[int] = QUALITIES,
-              share: float = SHARE, headroom: int = HEADROOM) -> dict[str, int]:
+              share: float = SHARE) -> dict[str, int]:
     """Give every narrow layer the finest format that holds what enters it while ``clips`` are coded, at each of the quality indexes and width tables,
-    all but for a share of it and with some headroom. Returns fractional bits by the layer's name. Layers that nothing enters keep theirs."""
+    all but for a share of it. Returns fractional bits by the layer's name. Layers that nothing enters keep theirs."""
     narrow = {n: m for n, m in picture_convs(model).items() if isinstance(m, NarrowConv2d)}
     for layer in narrow.values():
         layer.counts.zero_()
@@ -58,7 +71,7 @@ def calibrate(model: ExactFlagship, clips: Iterable[Sequence[Picture]], widths: 
                 for quality in qualities:
                     _code(coder, pictures, quality)
     apply_widths(model, widths[0])
-    fractions = {n: layer.frac_in if (f := layer.calibrated(share, headroom)) is None else f for n, layer in narrow.items()}
+    fractions = {n: layer.frac_in if (f := layer.calibrated(share)) is None else f for n, layer in narrow.items()}
     set_formats(model, fractions)
     return fractions
 

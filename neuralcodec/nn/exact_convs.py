@@ -206,16 +206,14 @@ class NarrowConv2d(_PictureConv):
             self.counts += torch.bincount(exponent, minlength=_EXPONENTS).cpu()
         return super().forward(x, cout)
 
-    def calibrated(self, share: float, headroom: int) -> int | None:
-        """The largest frac_in at which all observed inputs but for a share stay below half of the limit, for a ``headroom`` of 1 bit.
-
-        None when nothing was observed."""
+    def calibrated(self, share: float) -> int | None:
+        """The largest frac_in at which all observed inputs but for a share stay within the limit; None when nothing was observed."""
         total = int(self.counts.sum())
         if not total:
             return None
         above = total - self.counts.cumsum(0)
         largest = _FIRST_EXPONENT + int((above <= share * total).nonzero()[0])
-        return min(max((self.limit_in + 1).bit_length() - 1 - headroom - largest, FRACS[0]), FRACS[-1])
+        return min(max((self.limit_in + 1).bit_length() - 1 - largest, FRACS[0]), FRACS[-1])
 
 
 class WideConv2d(_PictureConv):
@@ -232,11 +230,10 @@ class WideConv2d(_PictureConv):
 
 
 class ExactHead(WideConv2d):
-    """The last layer of a decoder. Gives real values (float32), multiples of 2**-frac_out / ``unit``, in the float twin's units: ``unit`` is what
-    they are counted in."""
+    """The last layer of a decoder: its integers come out as real values (float32), with a meaning near that of the float twin's."""
 
     def __init__(self, cin: int, cout: int, *, frac_out: int, limit_out: int, unit: float, divisor: float) -> None:
-        """``unit``: parameters to integers' units; ``divisor``, a power of two: integers' units to those of the result."""
+        """``unit``: see ExactFilters. What the integers with ``frac_out`` fractional bits say is divided by ``divisor``, a power of two."""
         super().__init__(cin, cout, frac_out=frac_out, limit_out=limit_out, unit=unit)
         self.divisor_bits = int(math.log2(divisor))
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 import torch
 
 from neuralcodec.bitstream import Arithmetic, Chapter, FramePacket, StreamHeader, StreamWriter
-from neuralcodec.codecs.coding import Coded, FlagshipCoder, Planes, place
+from neuralcodec.codecs.coding import CASCADE, Coded, FlagshipCoder, Planes, place
 from neuralcodec.codecs.files import LoadedModel
 from neuralcodec.core.errors import UsageError
 from neuralcodec.core.types import QUALITY_STEPS, Frame, SidePacket, SideStream, VideoProperties
@@ -40,8 +40,8 @@ class EncodeOptions:
     mask_modes: tuple[MaskMode, ...] | None = None
     intra_boost: int = 48
     """Quality indexes by which intra frames are better than the frames that refer to them (as x264's ipratio)."""
-    cascade: tuple[int, ...] = (-4, -4, -4, 12)
-    """Quality indexes that are added to those of P frames, in turn: what a better frame costs, the ones after it gain (HEVC's encoders cascade QP so)."""
+    cascade: tuple[int, ...] = CASCADE
+    """Quality indexes that are added to those of P frames, in turn."""
 
     def quality_index(self) -> int:
         """Raises UsageError for a quality off the grid."""

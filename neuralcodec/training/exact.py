@@ -45,16 +45,20 @@ def all_exact(sources: list[str]) -> bool:
 
 
 def calibration_clips(packs: list[Clips], count: int, frames: int, seed: int = 0) -> Iterator[list[Picture]]:
-    """``count`` clips of consecutive pictures from random places of random clips, cut to SIDE."""
+    """``count`` clips of ``frames`` consecutive pictures from random places of random clips, and one of another place after them, cut to SIDE: what
+    follows a change of scene has the largest values of all."""
     rng = np.random.default_rng(seed)
     for _ in range(count):
         pack = packs[rng.integers(len(packs))]
-        clip = rng.integers(len(pack.lengths))
-        length = min(frames, pack.lengths[clip])
-        first = pack.starts[clip] + rng.integers(pack.lengths[clip] - length + 1)
-        sides = [min(SIDE, size) // 16 * 16 for size in (pack.height, pack.width)]
-        top, left = (int(rng.integers((size - side) // 2 + 1)) * 2 for size, side in zip((pack.height, pack.width), sides, strict=True))
-        yield [_picture(raw, pack, top, left, *sides) for raw in pack.frames[first : first + length]]
+        pictures: list[Picture] = []
+        for wanted in (frames, 1):
+            clip = rng.integers(len(pack.lengths))
+            length = min(wanted, pack.lengths[clip])
+            first = pack.starts[clip] + rng.integers(pack.lengths[clip] - length + 1)
+            sides = [min(SIDE, size) // 16 * 16 for size in (pack.height, pack.width)]
+            top, left = (int(rng.integers((size - side) // 2 + 1)) * 2 for size, side in zip((pack.height, pack.width), sides, strict=True))
+            pictures += [_picture(raw, pack, top, left, *sides) for raw in pack.frames[first : first + length]]
+        yield pictures
 
 
 def _picture(raw: np.ndarray, pack: Clips, top: int, left: int, height: int, width: int) -> Picture:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from neuralcodec.codecs.coding import CONTEXTUAL, LAMBDAS
+from neuralcodec.codecs.coding import CASCADE, CONTEXTUAL, LAMBDAS
 from neuralcodec.codecs.flagship import Flagship, Reference
 from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.core.types import QUALITY_STEPS
@@ -48,7 +48,7 @@ class InterStage:
     prior_first: float = 0.0
     """Progress up to which transforms wait for their entropy models, see training.intra."""
     lowest_temperature: float = 0.2
-    intra_boost: int = 40
+    intra_boost: int = 64
     """Most quality indexes by which the intra frame is better, drawn for each sample."""
 
     def step(self, progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -57,8 +57,7 @@ class InterStage:
         batch = max(1, round(self.pixels / (self.size**2 * (frames - 1))))
         data = self.sampler.batch(self.size, batch, frames, flow=True)
         y, uv, flow = data.y.to(device).float(), data.uv.to(device).float(), data.flow.to(device)
-        quality = draw_quality(batch, device)
-        lam, weight = quality_lambda(quality), quality_weight(quality)
+        drawn = draw_quality(batch, device)
         waiting = progress < self.prior_first
         penalty, metrics = self.widths.draw(self.model, progress)
         skip = None
@@ -67,9 +66,12 @@ class InterStage:
         joint = progress >= self.joint_from
         # The encoder may code intra frames better than those after them, which refer to them.
         boost = torch.randint(0, self.intra_boost + 1, (batch,), device=device)
-        reference = intra_reference(self.model, y[0], uv[0], (quality + boost).clamp_max(QUALITY_STEPS))
+        reference = intra_reference(self.model, y[0], uv[0], (drawn + boost).clamp_max(QUALITY_STEPS))
+        cascade = torch.tensor(CASCADE, device=device).roll(int(torch.randint(len(CASCADE), ())))
         loss = torch.zeros((), device=device)
         for t in range(1, frames):
+            quality = (drawn + cascade[t % len(CASCADE)]).clamp(0, QUALITY_STEPS)
+            lam, weight = quality_lambda(quality), quality_weight(quality)
             current = pack(y[t], uv[t])
             before = reference if joint else reference.detach()
             latent, motion = self.model.previous(before)

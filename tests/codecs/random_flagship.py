@@ -11,7 +11,7 @@ import sys
 
 import torch
 
-from neuralcodec.codecs.coding import CONTEXTUAL, MOTION, FlagshipCoder, Parsed
+from neuralcodec.codecs.coding import CONTEXTUAL, MOTION, FlagshipCoder, Parsed, place
 from neuralcodec.codecs.exact import ExactFlagship, picture_convs, picture_gains, set_formats
 from neuralcodec.codecs.flagship import FlagshipConfig
 from neuralcodec.codecs.inter import InterConfig
@@ -28,6 +28,7 @@ CONFIG = FlagshipConfig(
                 motion_channels=12, motion_latent=8),
 )
 SIZE = (48, 80)
+CPU = torch.device("cpu")
 
 
 def random_flagship(seed: int = 0, config: FlagshipConfig = CONFIG) -> ExactFlagship:
@@ -68,22 +69,23 @@ def tables(model: ExactFlagship) -> list[bytes]:
     return [bytes(count), bytes((1, 0, 2, 1)[i % 4] for i in range(count)), bytes([2]) * count]
 
 
-def pictures(model: ExactFlagship, table: bytes, quality: int, size: int, batch: int = 1) -> list[torch.Tensor]:
-    """Samples of an I frame and three P frames after it, y and uv of each, int64."""
+def pictures(model: ExactFlagship, table: bytes, quality: int, size: int, batch: int = 1, device: torch.device = CPU) -> list[torch.Tensor]:
+    """Samples of an I frame and three P frames after it, y and uv of each, int64. The model stands on ``device``."""
     apply_widths(model, table)
-    coder, reference, out = FlagshipCoder(model), None, []
+    coder, reference, out = FlagshipCoder(model, device), None, []
     for number in range(4):
         kind = "P" if number else "I"
         reference = coder.reconstruct(kind, random_latents(kind, number, size, batch=batch), quality, reference)
-        out += [reference.y.long(), reference.uv.long()]
+        out += [reference.y.long().cpu(), reference.uv.long().cpu()]
     return out
 
 
-def digest() -> str:
-    """sha256 over the pictures of a model, of small and of the largest latents, at every level and three qualities."""
-    model, result = random_flagship(), hashlib.sha256()
+def digest(model: ExactFlagship | None = None, device: torch.device = CPU) -> str:
+    """sha256 over the pictures of a model as ``random_flagship`` gives it, of small and of the largest latents, at every level and three qualities."""
+    model, result = model or random_flagship(), hashlib.sha256()
+    place(model, device)
     for table, (quality, size) in zip(tables(model), ((0, 60), (133, 300), (200, 32767)), strict=True):
-        for planes in pictures(model, table, quality, size):
+        for planes in pictures(model, table, quality, size, device=device):
             result.update(planes.to(torch.uint8).contiguous().numpy().tobytes())
     return result.hexdigest()
 

@@ -72,8 +72,8 @@ def psnr(planes, source) -> float:
     return float((6 * values[0] + values[1] + values[2]) / 8)
 
 
-def _pictures(clip: str, frames: int) -> tuple:
-    """(VideoProperties, iterator of frames) of a clip."""
+def pictures_of(clip: str, frames: int) -> tuple:
+    """(VideoProperties, iterator of frames) of a video file, or of MADE_UP moving pictures."""
     from fractions import Fraction
 
     import toy
@@ -96,7 +96,7 @@ def _encode(path: Path, clip: str, level: int, args: argparse.Namespace) -> dict
     from neuralcodec.pipeline import EncodeOptions, StreamEncoder
 
     loaded, record, waiting = by_name(args.model), _Record(), deque()
-    video, frames = _pictures(clip, args.frames)
+    video, frames = pictures_of(clip, args.frames)
 
     def remembered() -> Iterator:
         for frame in frames:
@@ -125,7 +125,7 @@ def _decode(path: Path, clip: str, level: int, args: argparse.Namespace) -> dict
     from neuralcodec.pipeline import DecodeOptions, StreamDecoder
 
     loaded, record = by_name(args.model), _Record()
-    _, frames = _pictures(clip, args.frames)
+    _, frames = pictures_of(clip, args.frames)
     with path.open("rb") as file:
         decoder = StreamDecoder(StreamReader(file, strict=True), loaded, DecodeOptions(workers=1, threads=THREADS[args.machine]), torch.device("cpu"))
         for item in decoder.run():

@@ -11,36 +11,25 @@ import rounds
 import toy
 
 from neuralcodec.bitstream import Arithmetic, StreamReader, StreamWriter
-from neuralcodec.codecs.conversion import from_float
-from neuralcodec.codecs.files import load_model, save_model
+from neuralcodec.codecs.files import load_model
 from neuralcodec.core.errors import StreamError
 from neuralcodec.pipeline import DecodeOptions, EncodeOptions, StreamDecoder
 
 
-@pytest.fixture(scope="module")
-def exact_path(toy_path, tmp_path_factory):
-    """The toy model made exact."""
-    loaded = load_model(toy_path)
-    model = from_float(loaded.model, [[f.planes for f in toy.moving_texture(2)]], loaded.widths, (0, 100, 200))
-    path = tmp_path_factory.mktemp("exact") / "exact.safetensors"
-    save_model(path, model, list(loaded.widths))
-    return path
-
-
 @pytest.mark.parametrize("level", [1, 2, 3])
-def test_decoder_gives_the_encoders_pictures(exact_path, level):
-    loaded, frames = load_model(exact_path), list(toy.moving_texture(5))
+def test_decoder_gives_the_encoders_pictures(exact_toy_path, level):
+    loaded, frames = load_model(exact_toy_path), list(toy.moving_texture(5))
     encoded = rounds.encode(loaded, frames, rounds.video_of(frames), EncodeOptions(level=level, quality=40, gop=3))
     reader = StreamReader(io.BytesIO(encoded.data))
     assert reader.header.arithmetic is Arithmetic.EXACT
-    decoded = [r.frame for r in StreamDecoder(reader, load_model(exact_path), DecodeOptions(threads=2), rounds.CPU).run()]
+    decoded = [r.frame for r in StreamDecoder(reader, load_model(exact_toy_path), DecodeOptions(threads=2), rounds.CPU).run()]
     for a, b in zip(encoded.reconstructions(64, 96), decoded, strict=True):
         assert all((p == q).all() for p, q in zip(a.planes, b.planes, strict=True))
 
 
-def test_a_header_that_disagrees_with_its_model_is_refused(exact_path, toy_path):
+def test_a_header_that_disagrees_with_its_model_is_refused(exact_toy_path, toy_path):
     frames = list(toy.moving_texture(1))
-    for path, claimed in ((exact_path, Arithmetic.FLOAT_PICTURES), (toy_path, Arithmetic.EXACT)):
+    for path, claimed in ((exact_toy_path, Arithmetic.FLOAT_PICTURES), (toy_path, Arithmetic.EXACT)):
         loaded = load_model(path)
         header = StreamReader(io.BytesIO(rounds.encode(loaded, frames, rounds.video_of(frames), EncodeOptions()).data)).header
         file = io.BytesIO()
@@ -50,8 +39,8 @@ def test_a_header_that_disagrees_with_its_model_is_refused(exact_path, toy_path)
             StreamDecoder(StreamReader(file), loaded, DecodeOptions(), rounds.CPU)
 
 
-def test_pictures_of_old_and_new_kernels_are_the_same(exact_path, tmp_path):
-    args = exactness.parse(["--model", str(exact_path), "--frames", "3", "--quality", "20"])
+def test_pictures_of_old_and_new_kernels_are_the_same(exact_toy_path, tmp_path):
+    args = exactness.parse(["--model", str(exact_toy_path), "--frames", "3", "--quality", "20"])
     results = list(exactness.compare(args, tmp_path))
     assert len(results) == 6
     assert all(r["pictures_bit_exact"] and r["ok"] for r in results), results

@@ -31,13 +31,6 @@ def test_streams_of_old_and_new_kernels_decode_alike(toy_path, tmp_path):
     assert len({r["widths_md5"] for r in results}) == 3
 
 
-def test_pictures_of_an_exact_model_are_the_same(exact_toy_path, tmp_path, monkeypatch):
-    monkeypatch.setattr(exactness, "TOLERANCE", -1.0)  # nothing but equal samples will do
-    args = exactness.parse(["--model", str(exact_toy_path), "--frames", str(_frames() // 12 or 3), "--levels", "2"])
-    results = list(exactness.compare(args, tmp_path))
-    assert len(results) == 2 and all(r["ok"] and r["exact"] and r["pictures_bit_exact"] for r in results), results
-
-
 def test_an_exact_model_with_other_pictures_fails(tmp_path, monkeypatch):
     sent = {"kernels": "DEFAULT", "exact": True, "latents": "1", "widths": "2", "pictures": "3", "frames": 1, "psnr": [40.0], "coded": {}}
     args = exactness.parse(["--model", "none", "--levels", "1"])

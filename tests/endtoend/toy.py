@@ -27,7 +27,7 @@ from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import HyperEncoder, IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
 from neuralcodec.codecs.prior import LatentPrior
-from neuralcodec.core.types import Frame
+from neuralcodec.core.types import QUALITY_STEPS, Frame
 from neuralcodec.nn.quality import ANCHORS
 from neuralcodec.nn.selection import units
 
@@ -50,8 +50,8 @@ def write_toy_model(path: Path) -> LoadedModel:
 def write_exact_toy_model(path: Path) -> LoadedModel:
     """The same model with exact pictures."""
     model, tables = _toy_model()
-    clips = [[frame.planes for frame in moving_texture(3, seed=seed)] for seed in range(2)]
-    save_model(path, from_float(model.eval(), clips, tables), tables)
+    clip = [frame.planes for frame in moving_texture(2)]
+    save_model(path, from_float(model.eval(), [clip], tables, qualities=(0, QUALITY_STEPS)), tables)
     return load_model(path)
 
 

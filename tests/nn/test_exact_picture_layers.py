@@ -357,10 +357,9 @@ def test_calibration_chooses_the_finest_format_that_holds():
     with observing(), torch.no_grad():
         layer(layer.enter(torch.full((1, 4, 5, 5), 30.0 * 4096)))
         layer(layer.enter(torch.zeros(1, 4, 50, 50)))
-    assert layer.calibrated(0.0, 0) == 7  # 30 * 2**7 < 4096
-    assert layer.calibrated(0.0, 1) == 6
-    assert layer.calibrated(0.5, 0) == 12
-    assert NarrowConv2d(4, 4).calibrated(0.0, 0) is None
+    assert layer.calibrated(0.0) == 7  # 30 * 2**7 < 4096
+    assert layer.calibrated(0.5) == 12
+    assert NarrowConv2d(4, 4).calibrated(0.0) is None
 
 
 def test_formats_out_of_range_are_refused():
