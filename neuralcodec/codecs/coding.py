@@ -196,7 +196,7 @@ class FlagshipCoder:
 
     @torch.inference_mode()
     def reconstruct(self, kind: str, parsed: Parsed, quality: int, reference: Planes | None,
-                    predicted: tuple[Tensor, Tensor] | None = None) -> Planes:
+                    predicted: tuple[Tensor, Tensor | None] | None = None) -> Planes:
         """Latents to a picture of whole latent positions (crop it to the true size).
 
         ``predicted``: prediction and context of a P frame, where the encoder has computed them already."""
@@ -206,7 +206,8 @@ class FlagshipCoder:
             if kind == "I":
                 packed = self.model.intra.synthesise(y, q)
             else:
-                prediction, context = predicted or self._predict(parsed.latents[MOTION].values.to(self.device), q, reference)
+                prediction, context = predicted or self._predict(parsed.latents[MOTION].values.to(self.device), q, reference,
+                                                                 needs_context=self.model.inter.decoder.reads_context)
                 packed = self.model.inter.synthesise(y, prediction, context, q)
         return Planes(*to_samples(*self.model.layers.unpack(packed.float())))
 
@@ -215,11 +216,11 @@ class FlagshipCoder:
         differ."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda" and not self.model.layers.exact)
 
-    def _predict(self, m: Tensor, q: Tensor, reference: Planes) -> tuple[Tensor, Tensor]:
+    def _predict(self, m: Tensor, q: Tensor, reference: Planes, needs_context: bool = True) -> tuple[Tensor, Tensor | None]:
         pack = self.model.layers.pack
         vectors, hidden = self.model.motion.synthesise(m, q, pack(reference.y, reference.uv))
         prediction = pack(*compensate(reference.y, reference.uv, vectors.float()))
-        return prediction, self.model.inter.context(prediction, hidden)
+        return prediction, self.model.inter.context(prediction, hidden) if needs_context else None
 
     # -- encoding ------------------------------------------------------------------------------------------------
 

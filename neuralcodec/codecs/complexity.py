@@ -18,6 +18,7 @@ from torch import nn
 from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.nn.exact_filters import ExactFilters
 from neuralcodec.nn.selection import WIDTHS, SlimmableUnit, units
+from neuralcodec.nn.slimmable import leading
 
 INTRA, INTER, ENCODER = "I", "P", "encoder"
 """What a part runs for: decoding an I frame, decoding a P frame, encoding only. (Encoders run the decoder's parts as
@@ -45,6 +46,10 @@ _PARTS: tuple[tuple[str, str, tuple[tuple[str, dict[str, int]], ...]], ...] = (
 )
 """Name, role, and for each module its children's input grids: one position for n x n luma samples ("" for all
 others)."""
+
+
+_CONTEXT = ("inter.extraction", "inter.refinement")
+"""What a decoder leaves out at widths where nothing reads the context (ContextualDecoder.reads_context)."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ def complexity(model: Flagship, widths: bytes) -> tuple[PartWork, ...]:
     if len(found) != len(widths):
         raise ValueError(f"width table has {len(widths)} entries, the model {len(found)} slimmable units")
     option = {id(unit): WIDTHS[o] for unit, o in zip(found, widths, strict=True)}
+    fuse = model.inter.decoder.fuse
+    unread = () if leading(fuse.cin, option[id(fuse)]) > fuse.cout else _CONTEXT
     parts = []
     for name, role, modules in _PARTS:
         macs, parameters = Fraction(0), 0
@@ -84,7 +91,7 @@ def complexity(model: Flagship, widths: bytes) -> tuple[PartWork, ...]:
                 grid = grids.get(child_name, grids.get(""))
                 # The mode prediction runs anew for each part of a latent.
                 times = module.parts if child_name == "mode" else 1
-                macs += Fraction(times * sum(_macs(child, option)), grid**2)
+                macs += Fraction(times * sum(_macs(child, option)), grid**2) if path not in unread else 0
             parameters += sum(
                 p.numel() for n, p in model.get_submodule(path).named_parameters() if "selection." not in n
             )

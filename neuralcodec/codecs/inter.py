@@ -20,6 +20,8 @@ from neuralcodec.codecs.layers import FLOAT, Layers
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.nn.dct import start_synthesis
 from neuralcodec.nn.layout import PACKED_CHANNELS
+from neuralcodec.nn.selection import WIDTHS
+from neuralcodec.nn.slimmable import leading
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,22 @@ class ContextualDecoder(nn.Module):
             self.fuse.conv.weight[:, :c, 0, 0] = torch.eye(c)
             self.fuse.conv.bias.zero_()
 
-    def forward(self, y: Tensor, context: Tensor, quality: Tensor) -> Tensor:
+    @property
+    def reads_context(self) -> bool:
+        """Whether anything depends on the context at the width of ``fuse``: its leading inputs are all the latent's up to one half."""
+        return self.fuse.mixture is not None or leading(self.fuse.cin, WIDTHS[self.fuse.option]) > self.fuse.cout
+
+    def forward(self, y: Tensor, context: Tensor | None, quality: Tensor) -> Tensor:
+        """``context`` may be None where it is not read."""
+        x = in_steps(self.units, self.trunk, self.up(y), quality, lambda v: self._enter(v, context, quality))  # (B, C, H/8, W/8)
+        return self.head(x)
+
+    def _enter(self, v: Tensor, context: Tensor | None, quality: Tensor) -> Tensor:
+        if not self.reads_context:
+            return self.fuse(v)
         if self.context_units is not None:
             context = self.context_units.scale(context, quality)
-        x = in_steps(self.units, self.trunk, self.up(y), quality, lambda v: self.fuse(torch.cat([v, context], 1)))  # (B, C, H/8, W/8)
-        return self.head(x)
+        return self.fuse(torch.cat([v, context], 1))
 
 
 class InterModel(nn.Module):
@@ -116,7 +129,7 @@ class InterModel(nn.Module):
         y = self.gain.scale(self.analysis(torch.cat([current, prediction, self.layers.real(context)], 1), quality), quality)
         return y, self.hyper_analysis(y, quality)
 
-    def synthesise(self, y: Tensor, prediction: Tensor, context: Tensor, quality: Tensor) -> Tensor:
+    def synthesise(self, y: Tensor, prediction: Tensor, context: Tensor | None, quality: Tensor) -> Tensor:
         """Decoded latent -> packed picture (B, 96, H/8, W/8)."""
         y = self.gain.unscale(y, quality).contiguous(memory_format=torch.channels_last)
         return prediction + self.decoder(y, context, quality)

@@ -67,7 +67,7 @@ def with_exact_part(loaded: LoadedModel, part: str) -> LoadedModel:
     """The model in floating point but for one of PARTS, which is as in the exact model; for CPUs. Raises UsageError for a model that is not exact."""
     model, (enter, leave) = _float_model(loaded), _BORDERS[part]
     module = copy.deepcopy(loaded.model.get_submodule(part))
-    module.register_forward_pre_hook(lambda _, given: tuple(f(x) for f, x in zip(enter, given, strict=True)))
+    module.register_forward_pre_hook(lambda _, given: tuple(x if x is None else f(x) for f, x in zip(enter, given, strict=True)))
     module.register_forward_hook(lambda _, given, result: leave(result))
     owner, _, name = part.rpartition(".")
     setattr(model.get_submodule(owner), name, module)

@@ -97,11 +97,10 @@ class ExactGain(QualityGain):
         if is_observing() or n.requires_grad or (parameter.requires_grad and torch.is_grad_enabled()):
             soft = torch.exp2(interpolate(parameter, quality).double() + (WIDE_FRAC - frac_in))[..., None, None]
             return quantise(n.double() * replace(soft, factor), -WIDE_LIMIT, WIDE_LIMIT).to(torch.float32)
-        return torch.cat([self._fast(rows, factor) for rows in n.split(ROWS, 2)], 2)
-
-    @staticmethod
-    def _fast(n: Tensor, factor: Tensor) -> Tensor:
-        return n.double().mul_(factor).add_(0.5).floor_().clamp_(-WIDE_LIMIT, WIDE_LIMIT).to(torch.float32)
+        out = torch.empty_like(n)
+        for rows, result in zip(n.split(ROWS, 2), out.split(ROWS, 2), strict=True):
+            result.copy_(rows.double().mul_(factor).add_(0.5).floor_())  # what float32 does not hold exactly lies beyond the limit, and stays there
+        return out.clamp_(-WIDE_LIMIT, WIDE_LIMIT)
 
 
 class ExactUnits(ExactGain):

@@ -68,8 +68,6 @@ def run_stage(options: StageOptions) -> Flagship:
     model = ExactFlagship() if all_exact([*options.init, *resumed]) else Flagship()
     for source in options.init:  # later ones override what earlier ones hold
         load_initial(model, source)
-    if options.stage == "levels":
-        LearnedWidths.initialise(model)
     model.to(device, memory_format=torch.channels_last).train()
     needs_flow = options.stage != "intra"
     packs = []
@@ -175,8 +173,10 @@ def _long(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
 
 
 def _levels(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
+    """From a model whose widths were learned already the stage goes on with these."""
     frames = options.frames or 8
-    stage = InterStage(model, sampler, LearnedWidths(), options.size or 128, frames=lambda p: min(frames, 4 if p < 0.4 else 6 if p < 0.8 else 8),
+    policy = LearnedWidths() if LearnedWidths.initialise(model) else LearnedWidths(freeze_from=0.0)
+    stage = InterStage(model, sampler, policy, options.size or 128, frames=lambda p: min(frames, 4 if p < 0.4 else 6 if p < 0.8 else 8),
                        joint_from=0.0, skip_from=0.0, lowest_temperature=0.2)
     if options.batch:
         stage.pixels = options.batch * (frames - 1) * stage.size**2

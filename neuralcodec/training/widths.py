@@ -55,19 +55,20 @@ class LearnedWidths:
     ascent: float = 0.02
     temperature_start: float = 4.0
     freeze_from: float = 0.4
-    """Progress from which the selection is frozen to its arg max."""
+    """Progress from which the selection is frozen to its arg max; 0: from the start."""
     alphas: list[float] = field(default_factory=lambda: [0.0, 0.05, 0.1])
 
     @staticmethod
-    def initialise(model: nn.Module) -> None:
-        """Start the selection near uniform widths of each level, undecided enough to move; one that was trained stays."""
+    def initialise(model: nn.Module) -> bool:
+        """Start the selection near uniform widths of each level, undecided enough to move. One that was trained stays; False then."""
         if any(bool((u.selection.logits != 0).any()) for u in units(model).values()):
-            return
+            return False
         for unit in units(model).values():
             with torch.no_grad():
                 unit.selection.logits.zero_()
                 for level in range(unit.selection.logits.shape[0]):
                     unit.selection.logits[level, min(level, len(WIDTHS) - 1)] = 8.0 if level == 0 else 1.0
+        return True
 
     def draw(self, model: nn.Module, progress: float) -> tuple[Tensor, dict[str, float]]:
         level = random.choice((1, 1, 2, 3))  # the full width carries the others
@@ -75,7 +76,7 @@ class LearnedWidths:
         full = sum(w * u.macs_per_position(1.0) for w, u in zip(weights.values(), units(model).values()))
         used = torch.zeros(())
         frozen = progress >= self.freeze_from or level == 1
-        temperature = max(0.3, self.temperature_start * (1 - progress / self.freeze_from))
+        temperature = 0.0 if frozen else max(0.3, self.temperature_start * (1 - progress / self.freeze_from))
         for name, unit in units(model).items():
             macs = torch.tensor([unit.macs_per_position(w) * weights[name] / full for w in WIDTHS])
             if frozen or name.startswith("intra."):

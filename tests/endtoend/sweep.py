@@ -156,8 +156,7 @@ def results(args: argparse.Namespace, settings: Sequence[Setting], folder: Path,
     if missing := [str(s) for s in streams if not s.is_file()]:
         raise SweepError(f"{missing[0]}: no such file")
     meant = published(verify, streams) if verify else {}
-    file = model if model and Path(model).is_file() else None
-    jobs: dict[str, Job] = {str(s): {"kind": "decode", "path": str(s), "model": file} for s in streams}
+    jobs: dict[str, Job] = {str(s): {"kind": "decode", "path": str(s), "model": model} for s in streams}
     if default:
         jobs[RANDOM] = {"kind": "random"}
     trials = trials_of(args, settings, folder)

@@ -112,15 +112,16 @@ class Worker:
         return {"decode": self.decode, "encode": self.encode, "random": self.random}[kind](**arguments)
 
     def decode(self, path: str, model: str | None = None) -> Record:
-        """A stream of an installed model, or of the model file ``model``."""
+        """A stream of an installed model, or of ``model`` where that is a file."""
         from neuralcodec.bitstream import StreamReader
         from neuralcodec.codecs.registry import by_identity
         from neuralcodec.core.types import SidePacket
         from neuralcodec.pipeline import DecodeOptions, StreamDecoder
 
+        extra = Path(model) if model and Path(model).is_file() else None
         with open(path, "rb") as file:
             reader = StreamReader(file, strict=True)
-            loaded = by_identity(reader.header.model_id, reader.header.model_name, Path(model) if model else None)
+            loaded = by_identity(reader.header.model_id, reader.header.model_name, extra)
             loaded.model.to(memory_format=self._layout)
             digests = _Digests(loaded.exact)
             for item in StreamDecoder(reader, loaded, DecodeOptions(workers=1, threads=self.setting.threads), self.device).run():

@@ -16,6 +16,7 @@ from neuralcodec.codecs import registry
 from neuralcodec.codecs.coding import FlagshipCoder, Planes
 from neuralcodec.core.types import Frame
 from neuralcodec.media import open_source
+from neuralcodec.nn.layout import planes_to_tensors
 from neuralcodec.nn.selection import apply_widths
 from neuralcodec.pipeline import DecodeOptions, EncodeOptions, StreamDecoder, StreamEncoder
 
@@ -67,15 +68,15 @@ def test_a_half_step_of_quality_changes_the_rate(clip: tuple) -> None:
     assert len(set(rates)) == 4, rates
 
 
-def test_networks_at_level_3_take_at_most_40_percent_of_level_1s_time() -> None:
-    """Processor time inside the decoder's networks for a P frame of 640x384, best of several runs on one thread."""
+def test_networks_at_level_3_take_at_most_40_percent_of_level_1s_time(clip: tuple) -> None:
+    """Processor time inside the decoder's networks for a P frame of 640x384 (the clip's, mirrored), best of several runs on one thread. Levels take
+    turns, so that what else the machine does hits both."""
     loaded = registry.by_name()
     model = loaded.model
     coder = FlagshipCoder(model)
-    rng = np.random.default_rng(0)
     size = (384, 640)
-    pictures = [Planes(torch.from_numpy(rng.integers(0, 256, (1, 1, *size)).astype(np.float32)),
-                       torch.from_numpy(rng.integers(0, 256, (1, 2, 192, 320)).astype(np.float32))) for _ in range(2)]
+    pictures = [Planes(*planes_to_tensors(tuple(_mirrored(p, size[0] // f, size[1] // f) for p, f in zip(frame.planes, (1, 2, 2), strict=True)),
+                                          coder.device)) for frame in clip[1][:2]]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     clock = {"total": 0.0}
@@ -88,17 +89,24 @@ def test_networks_at_level_3_take_at_most_40_percent_of_level_1s_time() -> None:
     parts = (model.motion.decoder, model.motion.refinement, model.inter.extraction, model.inter.refinement, model.inter.decoder)
     hooks = [h for part in parts for h in timed(part)]
     try:
-        best = {}
+        best, coded = {}, {}
         for level in (1, 3):
             apply_widths(model, loaded.widths[level - 1])
-            first = coder.encode_intra(pictures[0], 100, size)
-            second = coder.encode_inter(pictures[1], 100, size, pictures[0], first.planes, first.parsed)
-            for _ in range(6):
-                clock["total"] = 0.0
-                coder.reconstruct("P", second.parsed, 100, first.planes)
-                best[level] = min(best.get(level, 1e9), clock["total"])
+            first = coder.encode_intra(pictures[0], 132, size)
+            coded[level] = first, coder.encode_inter(pictures[1], 100, size, pictures[0], first.planes, first.parsed)
+        for level in (1, 3) * 8:
+            apply_widths(model, loaded.widths[level - 1])
+            clock["total"] = 0.0
+            first, second = coded[level]
+            coder.reconstruct("P", second.parsed, 100, first.planes)
+            best[level] = min(best.get(level, 1e9), clock["total"])
     finally:
         torch.set_num_threads(threads)
         for hook in hooks:
             hook.remove()
+    print(best, best[3]/best[1])
     assert best[3] <= 0.4 * best[1], best
+
+
+def _mirrored(plane: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.pad(plane, ((0, height - plane.shape[0]), (0, width - plane.shape[1])), mode="symmetric")
