@@ -228,7 +228,9 @@ def test_work_of_a_1080p_frame(tables, loaded):
 def test_memory_by_width(tables, loaded):
     t = table(tables, "Memory")
     for row in rows(t, loaded.name):
-        if row["what"] == "weights":
+        if row["module"] in ("P: feature extraction", "P: context refinement"):  # left out where nothing reads the context
+            assert row["100 %"] > 0 == row["50 %"] == row["25 %"]
+        elif row["what"] == "weights":
             assert row["100 %"] >= row["50 %"] >= row["25 %"] > 0
         else:  # a narrow block's input is kept beside its result, which may cost more than it saves
             assert 1.05 * row["100 %"] >= row["50 %"] > 0 < row["25 %"]
