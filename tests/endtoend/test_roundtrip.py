@@ -251,7 +251,7 @@ def test_parsing_a_p_frame_without_its_predecessor(streams, loaded):
 
     def parse(n, previous):
         p = stream.packets[n]
-        return coder.parse("P", p.payload, p.modes, 100, (HEIGHT, WIDTH), previous)
+        return coder.parse("P", p.payload, p.modes, p.quality, (HEIGHT, WIDTH), previous)
 
     first = parse(1, None)
     assert first.digest_parts() == parse(1, stream.coded[0].parsed).digest_parts() == stream.coded[1].parsed.digest_parts()
