@@ -19,35 +19,10 @@ from .exact_layers import (
     units,
 )
 from .networks import Latent, ModelError, depth_to_space
+from .pictures import WIDTHS, Planes, join, lead, split
 
 LATENT = 4
 GREY = 255 << PICTURE - 1
-Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
-
-
-def lead(channels: int, option: int) -> int:
-    """pictures.md, section 2: channels computed at a width option. Python's round takes a half to the even integer."""
-    return max(1, round(channels / 2**option))
-
-
-def pack(planes: Planes) -> np.ndarray:
-    """Section 4: planes to (96, h, w)."""
-    parts = []
-    for plane, size in zip(planes, (8, 4, 4), strict=True):
-        rows, columns = plane.shape[0] // size, plane.shape[1] // size
-        cells = plane.reshape(rows, size, columns, size).transpose(1, 3, 0, 2)
-        parts.append(cells.reshape(size * size, rows, columns))
-    return np.concatenate(parts)
-
-
-def unpack(packed: np.ndarray) -> Planes:
-    """Section 4: the inverse."""
-    _, rows, columns = packed.shape
-    planes = []
-    for part, size in zip(np.split(packed, [64, 80]), (8, 4, 4), strict=True):
-        cells = part.reshape(size, size, rows, columns).transpose(2, 0, 3, 1)
-        planes.append(cells.reshape(rows * size, columns * size))
-    return planes[0], planes[1], planes[2]
 
 
 def samples(t: np.ndarray) -> np.ndarray:
@@ -124,7 +99,7 @@ class ExactPictures:
         mix, spatial, expand, project = (
             self.convolutions[f"{unit}.{name}"] for name in ("mix", "spatial", "expand", "project")
         )
-        n = lead(len(x), self.options[unit])
+        n = lead(len(x), WIDTHS[self.options[unit]])
         h = x[:n]
         h = clamp(h + spatial(mix(mix.narrow(h), n), n), WIDE_LIMIT)
         h = clamp(h + project(expand(expand.narrow(h), 2 * n), n), WIDE_LIMIT)
@@ -133,8 +108,8 @@ class ExactPictures:
     def _pointwise(self, unit: str, *inputs: np.ndarray) -> np.ndarray:
         conv, x = self.convolutions[f"{unit}.conv"], np.concatenate(inputs)
         outputs, option = conv.layer.shape[0], self.options[unit]
-        n = lead(outputs, option)
-        t = conv(conv.narrow(x[: lead(len(x), option)]), n)
+        n = lead(outputs, WIDTHS[option])
+        t = conv(conv.narrow(x[: lead(len(x), WIDTHS[option])]), n)
         zeros = np.zeros((max(outputs - max(n, len(x)), 0), *t.shape[1:]), dtype=np.int64)
         return np.concatenate([t, x[n:outputs], zeros])
 
@@ -156,7 +131,7 @@ class ExactPictures:
         if kind == "I":
             return self._intra(latents["contextual"], quality)
         vectors, features = self.vectors(latents["motion"], quality, reference)
-        prediction = pack(compensate(reference, vectors))
+        prediction = join(compensate(reference, vectors))
         x = clamp(rshift(prediction - GREY, PICTURE + 8 - WIDE), WIDE_LIMIT)
         e = self._trunk("inter.extraction", self._pointwise("inter.extraction.enter", x))
         c = self._trunk("inter.refinement", self._pointwise("inter.refinement.enter", e, features))
@@ -165,21 +140,21 @@ class ExactPictures:
         v = self.gains["inter.decoder.units.encode"].scale(x, quality)
         d = self._trunk("inter.decoder", self._pointwise("inter.decoder.fuse", v, c)) - v
         x = clamp(x + self.gains["inter.decoder.units.decode"].scale(d, quality), WIDE_LIMIT)
-        return unpack(samples(prediction + self.convolutions["inter.decoder.head"](x)))
+        return split(samples(prediction + self.convolutions["inter.decoder.head"](x)))
 
     def _intra(self, latent: Latent, quality: int) -> Planes:
         x = self._up("intra.synthesis", self._latent("intra", latent, quality))
         v = self.gains["intra.synthesis.units.encode"].scale(x, quality)
         d = self._trunk("intra.synthesis", v) - v
         x = clamp(x + self.gains["intra.synthesis.units.decode"].scale(d, quality), WIDE_LIMIT)
-        return unpack(samples(self.convolutions["intra.synthesis.head"](x) + GREY))
+        return split(samples(self.convolutions["intra.synthesis.head"](x) + GREY))
 
     def vectors(self, motion: Latent, quality: int, reference: Planes) -> tuple[np.ndarray, np.ndarray]:
         """Section 7: vectors (2, h, w) in sixteenths of a luma sample, and motion features (C, h, w)."""
         x = self._block("motion.decoder.coarse", self._latent("motion", motion, quality))
         f = self._trunk("motion.decoder", self._up("motion.decoder", x))
         a = self.convolutions["motion.decoder.head"](f)
-        x = self._pointwise("motion.refinement.enter", f, (2 * pack(reference) - 255) * 8)
+        x = self._pointwise("motion.refinement.enter", f, (2 * join(reference) - 255) * 8)
         r = self.convolutions["motion.refinement.head"](self._trunk("motion.refinement", x))
         return clamp(rshift(a + r, 4), 8192), f
 

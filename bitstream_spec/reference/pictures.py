@@ -34,24 +34,34 @@ def convolution(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarr
     return total
 
 
-def pack(planes: Planes) -> np.ndarray:
-    """Section 3: planes to (96, h, w)."""
+def join(planes: Planes) -> np.ndarray:
+    """The order of section 3: planes to (96, h, w), values as they are."""
     parts = []
     for plane, size in zip(planes, (8, 4, 4), strict=True):
         rows, columns = plane.shape[0] // size, plane.shape[1] // size
         cells = plane.reshape(rows, size, columns, size).transpose(1, 3, 0, 2)
         parts.append(cells.reshape(size * size, rows, columns))
-    return np.concatenate(parts) / 255 - 0.5
+    return np.concatenate(parts)
 
 
-def unpack(packed: np.ndarray) -> Planes:
-    """Section 3: the inverse, rounded to samples."""
+def split(packed: np.ndarray) -> Planes:
+    """The inverse of ``join``."""
     _, rows, columns = packed.shape
     planes = []
     for part, size in zip(np.split(packed, [64, 80]), (8, 4, 4), strict=True):
         cells = part.reshape(size, size, rows, columns).transpose(2, 0, 3, 1)
-        planes.append(np.clip(np.floor((cells.reshape(rows * size, columns * size) + 0.5) * 255 + 0.5), 0, 255))
+        planes.append(cells.reshape(rows * size, columns * size))
     return planes[0], planes[1], planes[2]
+
+
+def pack(planes: Planes) -> np.ndarray:
+    """Section 3: planes to (96, h, w)."""
+    return join(planes) / 255 - 0.5
+
+
+def unpack(packed: np.ndarray) -> Planes:
+    """Section 3: the inverse, rounded to samples."""
+    return split(np.clip(np.floor((packed + 0.5) * 255 + 0.5), 0, 255))
 
 
 def _along(count: int, cells: int, f: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -21,8 +21,8 @@ from neuralcodec.nn.selection import apply_widths
 
 QUALITIES = (0, 70, 140, 200)
 SHARE = 1e-5
-"""Of what enters a layer, so much may lie outside of its format. Clips to calibrate on should have cuts: in formats that were found without any, a P
-frame after a cut lost 4 dB to clipping."""
+"""Of what enters a layer, so much may lie outside of its format. Clips to calibrate on should have cuts: what enters
+the layers of a P frame after a cut is larger than anywhere else, and would be clipped."""
 
 Picture = tuple[np.ndarray, np.ndarray, np.ndarray]
 """uint8 planes Y (H, W), U, V (H/2, W/2)."""

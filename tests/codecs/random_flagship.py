@@ -1,13 +1,9 @@
-"""Small exact flagships with made-up integer parameters, and latents for them: shared by tests, and a command that hashes their pictures.
-
-``python random_flagship.py THREADS ONEDNN`` prints PyTorch's CPU capability and the hash of an I and three P frames at every level.
-"""
+"""Small exact flagships with made-up integer parameters, latents for them, and the hash of their pictures: shared by tests and the sweep."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import sys
 
 import torch
 
@@ -88,9 +84,3 @@ def digest(model: ExactFlagship | None = None, device: torch.device = CPU) -> st
         for planes in pictures(model, table, quality, size, device=device):
             result.update(planes.to(torch.uint8).contiguous().numpy().tobytes())
     return result.hexdigest()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(int(sys.argv[1]))
-    with torch.backends.mkldnn.flags(enabled=sys.argv[2] == "onednn"):
-        sys.stdout.write(f"{torch.backends.cpu.get_cpu_capability()} {digest()}\n")

@@ -192,6 +192,13 @@ def test_quality_at_its_ends(quality, loaded):
     assert [md5_of_frame(f.frame) for f in decoded.frames] == [md5_of_frame(f) for f in stream.reconstructions(HEIGHT, WIDTH)]
 
 
+def test_frames_that_others_refer_to_are_better(loaded):
+    """The intra frame by EncodeOptions.intra_boost, P frames in turn by the cascade, which starts anew in each group; all stay on the scale."""
+    for quality, expected in ((40, [128, 76, 76, 76, 92, 76, 128, 76]), (100, [200, 196, 196, 196, 200, 196, 200, 196]), (1, [50, 0, 0, 0, 14, 0, 50, 0])):
+        stream = rounds.encode(loaded, FRAMES[:1] * 8, VIDEO, EncodeOptions(quality=quality, gop=6, workers=1))
+        assert [p.quality for p in stream.packets] == expected
+
+
 def test_quality_is_monotone_in_bytes(loaded):
     sizes = [len(rounds.encode(loaded, FRAMES[:2], VIDEO, EncodeOptions(quality=q, workers=1)).data) for q in (0, 25, 50, 75, 100)]
     assert sizes == sorted(sizes) and len(set(sizes)) == 5

@@ -104,7 +104,6 @@ def test_networks_at_level_3_take_at_most_40_percent_of_level_1s_time(clip: tupl
         torch.set_num_threads(threads)
         for hook in hooks:
             hook.remove()
-    print(best, best[3]/best[1])
     assert best[3] <= 0.4 * best[1], best
 
 

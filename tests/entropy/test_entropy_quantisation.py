@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from neuralcodec.core.errors import UsageError
-from neuralcodec.entropy import SCALES, cost_bits, quantise
+from neuralcodec.entropy import SCALES, MaskMode, choose_mask, cost_bits, quantise
 
 SHAPE = (12, 9, 14)
 
@@ -79,6 +79,17 @@ def test_arrays_that_are_not_contiguous(lam):
         assert got.shape == r.shape and got.flags.c_contiguous
         assert np.array_equal(got, quantise(before[0], before[1], lam))
         assert np.array_equal(r, before[0]) and np.array_equal(i, before[1])
+
+
+def test_each_element_may_have_its_own_lambda():
+    residual, index = make(5)
+    own = np.random.default_rng(6).choice([0.3, 8.0, 200.0], SHAPE)
+    symbols, mask = quantise(residual, index, own), choose_mask(plain(residual), index, lam=own, modes=(MaskMode.THRESHOLD,), real=residual)
+    for lam in np.unique(own):
+        assert np.array_equal(symbols[own == lam], quantise(residual, index, lam)[own == lam])
+    # Where error is dear, more is worth coding: the threshold lies between those of the extremes.
+    low, high = (choose_mask(plain(residual), index, lam=lam, modes=(MaskMode.THRESHOLD,), real=residual).parameter for lam in (200.0, 0.3))
+    assert low <= mask.parameter <= high and low < high
 
 
 @pytest.mark.parametrize("shape", [(5, 1, 0), (0, 1, 1), (3, 2, 2)])

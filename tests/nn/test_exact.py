@@ -75,14 +75,6 @@ def defined(layer, x, extra=None):
     return torch.from_numpy(out)
 
 
-@pytest.fixture(params=[1, 2])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("name", LAYERS)
 def test_int64_execution_is_the_definition(name, style):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from neuralcodec.core.errors import UsageError
 from neuralcodec.nn.carriers import NARROW_LIMIT, WIDE_FRAC, WIDE_LIMIT, int64_execution, observing, requantise
-from neuralcodec.nn.exact_convs import ExactHead, NarrowConv2d, WideConv2d
+from neuralcodec.nn.exact_convs import SPARSE_CHANNELS, ExactHead, NarrowConv2d, WideConv2d, _without_zeros
 from neuralcodec.nn.exact_filters import rounding_half
 from neuralcodec.nn.exact_gain import EXPONENT_LIMIT, STEPS, TABLE, ExactContextUnits, ExactLatentGain, ExactUnits
 from neuralcodec.nn.exact_slimmable import ExactBlock, ExactPointwise, ExactSubpixel, ExactTrunk
@@ -102,14 +102,6 @@ def widths(layer):
     return [(leading(layer.cin, w), leading(layer.cout, w)) for w in WIDTHS]
 
 
-@pytest.fixture(params=[1, 2])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("style", ["random", "limit"])
 @pytest.mark.parametrize("name", LAYERS)
 def test_int64_execution_is_the_definition(name, style):
@@ -119,6 +111,21 @@ def test_int64_execution_is_the_definition(name, style):
         x = make_input(cin, layer.limit_in, (3, 4))
         y = layer(x, cout)
         assert torch.equal(y, defined(layer, x, cout))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 1.0])
+def test_channels_of_zeros_may_be_left_out(share):
+    """With enough of them a wide convolution skips what is zero everywhere, and nothing else."""
+    generator = torch.Generator().manual_seed(7)
+    layer = WideConv2d(SPARSE_CHANNELS, 24).eval()
+    layer.load_integers(*random_integers(layer, generator))
+    x = make_input(SPARSE_CHANNELS, layer.limit_in, (3, 4))
+    x[:, torch.rand(SPARSE_CHANNELS, generator=generator) < share] = 0
+    x[0, 5, 2, 3] = 1  # a single one keeps its channel
+    flat = x[0].flatten(1).t().float()
+    kept, weights = _without_zeros(flat, torch.ones(SPARSE_CHANNELS, 1))
+    assert len(weights) == kept.shape[1] == (SPARSE_CHANNELS if share == 0 else int(x.flatten(2).any(2).any(0).sum()))
+    assert torch.equal(layer(carrier(x), 24).double(), layer(x, 24).double())
 
 
 @pytest.mark.parametrize("style", ["random", "limit"])

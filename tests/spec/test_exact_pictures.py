@@ -13,7 +13,7 @@ from exact_chapter import CHAPTER, rows, tensors_of_the_chapter
 from exact_models import CONFIG, malformations
 from reference import exact_layers, pictures
 from reference.exact_layers import POWERS, Convolution, Gain, Layer, rshift
-from reference.exact_pictures import ExactPictures, compensate, pack, unpack
+from reference.exact_pictures import ExactPictures, compensate
 from reference.networks import Latent, ModelError
 
 CONFIG_TEXT = json.dumps(CONFIG)
@@ -132,9 +132,9 @@ def test_a_block_clamps_its_branch_and_then_the_sum():
 
 def test_planes_and_what_networks_read_of_them():
     planes = exact_models.random_planes(np.random.default_rng(1), 32, 48)
-    packed = pack(planes)
+    packed = pictures.join(planes)
     assert np.array_equal(packed, np.round((pictures.pack(planes) + 0.5) * 255))
-    for plane, again in zip(planes, unpack(packed), strict=True):
+    for plane, again in zip(planes, pictures.split(packed), strict=True):
         assert np.array_equal(plane, again)
 
 

@@ -277,6 +277,22 @@ def test_selection_moves_towards_its_complexity_target() -> None:
     assert expected_complexity(model, 3) < expected_complexity(model, 2) + 1e-9
 
 
+def test_widths_that_were_learned_stay() -> None:
+    """A second stage "levels" goes on with the selection that it finds, undisturbed from the start."""
+    model = Flagship(SMALL)
+    assert LearnedWidths.initialise(model)
+    for number, unit in enumerate(units(model).values()):
+        with torch.no_grad():
+            unit.selection.logits[1:].zero_()[:, number % 3] = 3.0
+    assert not LearnedWidths.initialise(model)
+    policy = LearnedWidths(freeze_from=0.0)
+    for _ in range(12):
+        penalty, _ = policy.draw(model, 0.0)
+        assert float(penalty) == 0 and all(u.mixture is None for u in units(model).values())
+        options = [u.option for u in units(model).values()]
+        assert options in ([0] * len(options), [n % 3 for n in range(len(options))])
+
+
 def test_metrics_file_has_one_object_a_line(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("neuralcodec.training.stages.Flagship", lambda config=None: Flagship(config or SMALL))
     run_stage(StageOptions("intra", (folder / "clips",), tmp_path / "run", folder / "cache", minutes=0.02, size=64, batch=2, threads=1))
