@@ -1,4 +1,4 @@
-"""The model and the streams of conformance/exact/: everything exact, one group of pictures each."""
+"""The models and the streams of conformance/exact/ and conformance/bfloat16/: everything exact, one group of pictures each."""
 
 from __future__ import annotations
 
@@ -23,20 +23,43 @@ from conformance_streams import (
 
 from neuralcodec.bitstream import Chapter
 from neuralcodec.codecs.conversion import calibrate, fold
-from neuralcodec.codecs.exact import picture_convs, set_formats
+from neuralcodec.codecs.exact import ExactFlagship, declare_rounding, picture_convs, set_formats, trunk_convs
 from neuralcodec.codecs.files import save_model
+from neuralcodec.codecs.flagship import FlagshipConfig
+from neuralcodec.codecs.inter import InterConfig
+from neuralcodec.codecs.intra import IntraConfig
+from neuralcodec.codecs.motion import MotionConfig
 from neuralcodec.core.types import SidePacket, SideStream
 from neuralcodec.nn.exact_convs import WideConv2d
 
 SHARED = ("intra", "level1_derived", "level2_exceptions", "level3_threshold", "odd_size", "one_sample", "quality_0", "quality_200", "limits")
 """Streams that are made as those of the other model."""
+SMALL = FlagshipConfig(
+    intra=IntraConfig(channels=16, latent=8, hyper=4, encoder_blocks=1, decoder_blocks=2),
+    motion=MotionConfig(channels=8, latent=4, hyper=4, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1),
+    inter=InterConfig(channels=16, latent=8, hyper=4, extraction_blocks=1, refinement_blocks=1, encoder_blocks=1, decoder_blocks=2,
+                      motion_channels=8, motion_latent=4),
+)
 
 
 def write_exact_model(path: Path) -> None:
     """The model of conformance/exact/: the float one's weights, but some filters weaker, some stronger, and some latents larger, so that there are
     exponents of all sizes and shifts in both directions, and limits are met; in formats found on pictures like those of the streams, some coarser."""
-    start = random_model()
-    model, tables = fold(start), width_tables(start)
+    model = fold(random_model())
+    _save(path, model, "exact pictures")
+
+
+def write_bfloat16_model(path: Path) -> None:
+    """The model of conformance/bfloat16/: a smaller one made alike, in which the pointwise layers of the trunks, and besides them two depthwise layers
+    and a pointwise unit, round their sums."""
+    model = fold(random_model(SMALL))
+    others = ("inter.decoder.fuse.conv", "inter.decoder.trunk.0.spatial", "motion.decoder.coarse.spatial")
+    declare_rounding(model, {*trunk_convs(model), *others})
+    _save(path, model, "exact pictures, sums rounded to bfloat16")
+
+
+def _save(path: Path, model: ExactFlagship, what: str) -> None:
+    tables = width_tables(model)
     with torch.no_grad():
         for i, conv in enumerate(picture_convs(model).values()):
             for o in range(i % 4, conv.cout, 4):
@@ -45,7 +68,7 @@ def write_exact_model(path: Path) -> None:
             part.gain.decode[:, 3::8] += 4
     fractions = calibrate(model, [moving_planes(np.random.default_rng(1), 3, *SIZE)], tables)
     set_formats(model, {name: frac - i % 3 for i, (name, frac) in enumerate(fractions.items())})
-    save_model(path, model, tables, {"description": "random weights for the conformance streams, exact pictures"})
+    save_model(path, model, tables, {"description": f"random weights for the conformance streams, {what}"})
 
 
 def _packets(m: Maker) -> bytes:
@@ -62,3 +85,4 @@ def _packets(m: Maker) -> bytes:
 
 EXACT_STREAMS: dict[str, Recipe] = {name: STREAMS[name] for name in SHARED}
 EXACT_STREAMS["packets"] = Recipe("packets of every type: of a side stream and of unknown types 8 to 11 between the frames; all mask modes in turn", _packets)
+BFLOAT16_STREAMS = {name: STREAMS[name] for name in ("level1_derived", "level2_exceptions", "quality_200", "limits")}

@@ -49,10 +49,10 @@ def write_model(path: Path) -> None:
     save_model(path, model, width_tables(model), {"description": "random weights for the conformance streams"})
 
 
-def random_model() -> Flagship:
+def random_model(config: FlagshipConfig = CONFIG) -> Flagship:
     """A small flagship of random weights, lively enough that masks are mixed and symbols of all sizes occur."""
     torch.manual_seed(2)
-    model = Flagship(CONFIG)
+    model = Flagship(config)
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, LatentPrior):

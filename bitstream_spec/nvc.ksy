@@ -26,6 +26,10 @@ enums:
     5: index
     6: end
     7: header_copy
+    8: tile
+    9: alpha
+    10: attachment
+    11: unknown
 types:
   uvar_group:
     seq:
@@ -120,7 +124,7 @@ types:
         type: uvar
       - id: pixel_format
         type: u1
-        valid: 0
+        valid: {max: 1}
       - id: time_base
         type: ratio
       - id: frame_rate
@@ -173,6 +177,10 @@ types:
         type: chapters
       - id: encoder
         type: text
+      - id: tile_units
+        type: u1
+        valid: {min: 1, max: 32}
+        if: (required_features.value & 1) != 0
   width_tables:
     seq:
       - id: num_levels
@@ -239,7 +247,7 @@ types:
       - id: body
         size: len_body.value
         type:
-          switch-on: type
+          switch-on: 'type.to_i < 8 or _root.header.body.still == 1 ? type : packet_type::unknown'
           cases:
             packet_type::gop: gop
             packet_type::frame_i: frame
@@ -248,6 +256,9 @@ types:
             packet_type::index: index
             packet_type::end: end
             packet_type::header_copy: stream_header
+            packet_type::tile: tile
+            packet_type::alpha: alpha
+            packet_type::attachment: attachment
       - id: crc
         type: u4
         doc: CRC-32C of all bytes of the packet before it.
@@ -362,3 +373,28 @@ types:
         contents: [0x9c, 0x17, 0xe6, 0xda, 0x83, 0x5f, 0xb2, 0x2e]
       - id: index_distance
         type: u8
+  tile:
+    seq:
+      - id: number
+        type: uvar
+      - id: modes
+        type: modes
+      - id: payload
+        size-eos: true
+  alpha:
+    seq:
+      - id: number
+        type: uvar
+      - id: quality
+        type: u1
+        valid: {max: 200}
+      - id: modes
+        type: modes
+      - id: payload
+        size-eos: true
+  attachment:
+    seq:
+      - id: kind
+        type: u1
+      - id: data
+        size-eos: true

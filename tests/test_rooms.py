@@ -36,7 +36,7 @@ OUTSIDE: dict[str, set[str]] = {
     "pipeline": {"numpy", "torch", "safetensors", "cv2"},
     "training": {"numpy", "torch", "safetensors", "cv2", "av", "scipy", "matplotlib", "tensorboard"},
     "bench": {"numpy", "torch", "av", "scipy", "matplotlib", "bjontegaard", "pytorch_msssim", "PIL", "jinja2"},
-    "media": {"numpy", "av", "imageio", "PIL"},
+    "media": {"numpy", "av", "imageio", "PIL", "pillow_heif"},
     "cli": {"numpy", "torch", "av", "click", "rich", "PIL"},
 }
 """What each room may import besides the project and the standard library."""

@@ -23,6 +23,10 @@ class Nvc(KaitaiStruct):
         index = 5
         end = 6
         header_copy = 7
+        tile = 8
+        alpha = 9
+        attachment = 10
+        unknown = 11
     def __init__(self, _io, _parent=None, _root=None):
         super(Nvc, self).__init__(_io)
         self._parent = _parent
@@ -47,6 +51,44 @@ class Nvc(KaitaiStruct):
         for i in range(len(self.packets)):
             pass
             self.packets[i]._fetch_instances()
+
+
+    class Alpha(KaitaiStruct):
+        def __init__(self, _io, _parent=None, _root=None):
+            super(Nvc.Alpha, self).__init__(_io)
+            self._parent = _parent
+            self._root = _root
+            self._read()
+
+        def _read(self):
+            self.number = Nvc.Uvar(self._io, self, self._root)
+            self.quality = self._io.read_u1()
+            if not self.quality <= 200:
+                raise kaitaistruct.ValidationGreaterThanError(200, self.quality, self._io, u"/types/alpha/seq/1")
+            self.modes = Nvc.Modes(self._io, self, self._root)
+            self.payload = self._io.read_bytes_full()
+
+
+        def _fetch_instances(self):
+            pass
+            self.number._fetch_instances()
+            self.modes._fetch_instances()
+
+
+    class Attachment(KaitaiStruct):
+        def __init__(self, _io, _parent=None, _root=None):
+            super(Nvc.Attachment, self).__init__(_io)
+            self._parent = _parent
+            self._root = _root
+            self._read()
+
+        def _read(self):
+            self.kind = self._io.read_u1()
+            self.data = self._io.read_bytes_full()
+
+
+        def _fetch_instances(self):
+            pass
 
 
     class Blob(KaitaiStruct):
@@ -251,8 +293,8 @@ class Nvc(KaitaiStruct):
             self.width = Nvc.Uvar(self._io, self, self._root)
             self.height = Nvc.Uvar(self._io, self, self._root)
             self.pixel_format = self._io.read_u1()
-            if not self.pixel_format == 0:
-                raise kaitaistruct.ValidationNotEqualError(0, self.pixel_format, self._io, u"/types/header/seq/3")
+            if not self.pixel_format <= 1:
+                raise kaitaistruct.ValidationGreaterThanError(1, self.pixel_format, self._io, u"/types/header/seq/3")
             self.time_base = Nvc.Ratio(self._io, self, self._root)
             self.frame_rate = Nvc.Ratio(self._io, self, self._root)
             self.primaries = self._io.read_u1()
@@ -293,6 +335,14 @@ class Nvc(KaitaiStruct):
             self.metadata = Nvc.Pairs(self._io, self, self._root)
             self.chapters = Nvc.Chapters(self._io, self, self._root)
             self.encoder = Nvc.Text(self._io, self, self._root)
+            if self.required_features.value & 1 != 0:
+                pass
+                self.tile_units = self._io.read_u1()
+                if not self.tile_units >= 1:
+                    raise kaitaistruct.ValidationLessThanError(1, self.tile_units, self._io, u"/types/header/seq/26")
+                if not self.tile_units <= 32:
+                    raise kaitaistruct.ValidationGreaterThanError(32, self.tile_units, self._io, u"/types/header/seq/26")
+
 
 
         def _fetch_instances(self):
@@ -310,6 +360,9 @@ class Nvc(KaitaiStruct):
             self.metadata._fetch_instances()
             self.chapters._fetch_instances()
             self.encoder._fetch_instances()
+            if self.required_features.value & 1 != 0:
+                pass
+
 
 
     class Index(KaitaiStruct):
@@ -429,8 +482,18 @@ class Nvc(KaitaiStruct):
             self.type = KaitaiStream.resolve_enum(Nvc.PacketType, self._io.read_bits_int_be(4))
             self.flags = self._io.read_bits_int_be(4)
             self.len_body = Nvc.Uvar(self._io, self, self._root)
-            _on = self.type
-            if _on == Nvc.PacketType.end:
+            _on = (self.type if  ((int(self.type) < 8) or (self._root.header.body.still == 1))  else Nvc.PacketType.unknown)
+            if _on == Nvc.PacketType.alpha:
+                pass
+                self._raw_body = self._io.read_bytes(self.len_body.value)
+                _io__raw_body = KaitaiStream(BytesIO(self._raw_body))
+                self.body = Nvc.Alpha(_io__raw_body, self, self._root)
+            elif _on == Nvc.PacketType.attachment:
+                pass
+                self._raw_body = self._io.read_bytes(self.len_body.value)
+                _io__raw_body = KaitaiStream(BytesIO(self._raw_body))
+                self.body = Nvc.Attachment(_io__raw_body, self, self._root)
+            elif _on == Nvc.PacketType.end:
                 pass
                 self._raw_body = self._io.read_bytes(self.len_body.value)
                 _io__raw_body = KaitaiStream(BytesIO(self._raw_body))
@@ -465,6 +528,11 @@ class Nvc(KaitaiStruct):
                 self._raw_body = self._io.read_bytes(self.len_body.value)
                 _io__raw_body = KaitaiStream(BytesIO(self._raw_body))
                 self.body = Nvc.Side(_io__raw_body, self, self._root)
+            elif _on == Nvc.PacketType.tile:
+                pass
+                self._raw_body = self._io.read_bytes(self.len_body.value)
+                _io__raw_body = KaitaiStream(BytesIO(self._raw_body))
+                self.body = Nvc.Tile(_io__raw_body, self, self._root)
             else:
                 pass
                 self.body = self._io.read_bytes(self.len_body.value)
@@ -474,8 +542,14 @@ class Nvc(KaitaiStruct):
         def _fetch_instances(self):
             pass
             self.len_body._fetch_instances()
-            _on = self.type
-            if _on == Nvc.PacketType.end:
+            _on = (self.type if  ((int(self.type) < 8) or (self._root.header.body.still == 1))  else Nvc.PacketType.unknown)
+            if _on == Nvc.PacketType.alpha:
+                pass
+                self.body._fetch_instances()
+            elif _on == Nvc.PacketType.attachment:
+                pass
+                self.body._fetch_instances()
+            elif _on == Nvc.PacketType.end:
                 pass
                 self.body._fetch_instances()
             elif _on == Nvc.PacketType.frame_i:
@@ -494,6 +568,9 @@ class Nvc(KaitaiStruct):
                 pass
                 self.body._fetch_instances()
             elif _on == Nvc.PacketType.side:
+                pass
+                self.body._fetch_instances()
+            elif _on == Nvc.PacketType.tile:
                 pass
                 self.body._fetch_instances()
             else:
@@ -722,6 +799,25 @@ class Nvc(KaitaiStruct):
         def _fetch_instances(self):
             pass
             self.len_value._fetch_instances()
+
+
+    class Tile(KaitaiStruct):
+        def __init__(self, _io, _parent=None, _root=None):
+            super(Nvc.Tile, self).__init__(_io)
+            self._parent = _parent
+            self._root = _root
+            self._read()
+
+        def _read(self):
+            self.number = Nvc.Uvar(self._io, self, self._root)
+            self.modes = Nvc.Modes(self._io, self, self._root)
+            self.payload = self._io.read_bytes_full()
+
+
+        def _fetch_instances(self):
+            pass
+            self.number._fetch_instances()
+            self.modes._fetch_instances()
 
 
     class Uvar(KaitaiStruct):

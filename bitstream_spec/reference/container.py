@@ -14,8 +14,10 @@ from .rans import StreamError
 SIGNATURE = bytes.fromhex("894E56430D0A1A0A")
 GOP_MARKER = bytes.fromhex("D3A1F58B0CE692B7")
 END_MARKER = bytes.fromhex("9C17E6DA835FB22E")
-GOP, FRAME_I, FRAME_P, SIDE, INDEX, END, HEADER_COPY = range(1, 8)
-KNOWN_FLAGS = {GOP: 0, FRAME_I: 15, FRAME_P: 15, SIDE: 7, INDEX: 0, END: 0, HEADER_COPY: 0}
+GOP, FRAME_I, FRAME_P, SIDE, INDEX, END, HEADER_COPY, TILE, ALPHA, ATTACHMENT = range(1, 11)
+KNOWN_FLAGS = {GOP: 0, FRAME_I: 15, FRAME_P: 15, SIDE: 7, INDEX: 0, END: 0, HEADER_COPY: 0, TILE: 0, ALPHA: 0, ATTACHMENT: 0}
+TILES = 1
+"""The feature of pictures in tiles."""
 
 
 def _crc_entry(byte: int) -> int:
@@ -119,12 +121,30 @@ class Frame:
 
 
 @dataclass
+class Part:
+    """A tile of a still picture, or alpha (of a tile); ``quality`` is alpha's."""
+
+    number: int
+    quality: int
+    masks: list[int]
+    payload: bytes
+
+
+@dataclass
 class Stream:
-    """A whole stream: header fields by name, frames in decode order, side packets by their fields."""
+    """A whole stream: header fields by name, frames in decode order, side packets by their fields; of a still picture its tiles, alpha
+    and, by kind, attachments. ``tile_size`` is 0 without tiles."""
 
     header: dict[str, Any]
     frames: list[Frame] = field(default_factory=list)
     sides: list[dict[str, Any]] = field(default_factory=list)
+    tiles: list[Part] = field(default_factory=list)
+    alpha: list[Part] = field(default_factory=list)
+    attachments: dict[int, bytes] = field(default_factory=dict)
+
+    @property
+    def tile_size(self) -> int:
+        return 64 * self.header.get("tile_units", 0)
 
 
 def read_header(data: bytes) -> tuple[dict[str, Any], int]:
@@ -139,9 +159,10 @@ def read_header(data: bytes) -> tuple[dict[str, Any], int]:
     if major != 1:
         raise StreamError(f"version {major} of the format")
     c = Cursor(data[14 : 14 + length])
-    if features := c.uvar():
+    features = c.uvar()
+    if features & ~TILES:
         raise StreamError(f"required features {features:#x}")
-    h: dict[str, Any] = {"width": c.uvar(1, 65535), "height": c.uvar(1, 65535), "pixel_format": c.unsigned(1, 0, 0)}
+    h: dict[str, Any] = {"width": c.uvar(1, 65535), "height": c.uvar(1, 65535), "pixel_format": c.unsigned(1, 0, 1)}
     h |= {"time_base": c.ratio(), "frame_rate": c.ratio(0)}
     highest = {"primaries": 255, "transfer": 255, "matrix": 255, "full_range": 2, "chroma_location": 15}
     h |= {name: c.unsigned(1, 0, high) for name, high in highest.items()}
@@ -151,6 +172,9 @@ def read_header(data: bytes) -> tuple[dict[str, Any], int]:
     h |= {"gop_size": c.uvar(0, 2**31 - 1), "quality": c.unsigned(1, 0, 200)}
     h |= {"side_streams": [_side_stream(c) for _ in range(c.uvar(0, 256))], "metadata": c.map()}
     h |= {"chapters": [_chapter(c) for _ in range(c.uvar(0, 4096))], "encoder": c.text(0, 256)}
+    if features & TILES:
+        h |= {"tile_units": c.unsigned(1, 1, 32)}
+        _within(h["still"], 1, 1)
     _within(h["level"], 1, len(h["width_tables"]))
     return h, 18 + length
 
@@ -235,6 +259,12 @@ def _side(flags: int, c: Cursor, streams: int) -> dict[str, Any]:
     return side | {"duration": c.uvar(0, 2**60 - 1), "data": c.rest(), "keyframe": bool(flags & 1)}
 
 
+def _attachment(data: bytes) -> bytes:
+    if len(data) > 2**24:
+        raise StreamError("an attachment is too long")
+    return data
+
+
 def _check_index(c: Cursor, position: int, copy_at: int | None, groups: list[tuple[int, int, int]], due: int) -> None:
     count, _, header_distance = c.uvar(0, 2**48 - 1), c.uvar(0, 2**62 - 1), c.uvar()
     found, entry = [], (0, 0, 0)
@@ -262,7 +292,7 @@ def read_stream(data: bytes) -> Stream:
         position = c.position
         if kind == 0 or kind >= 12:
             raise StreamError(f"a packet of type {kind} at byte {start}")
-        if kind >= 8:
+        if kind > ATTACHMENT or (kind > HEADER_COPY and not header["still"]):
             continue
         if flags & ~KNOWN_FLAGS[kind]:
             raise StreamError(f"unknown flags of a packet of type {kind}")
@@ -279,6 +309,14 @@ def read_stream(data: bytes) -> Stream:
                 raise StreamError("a frame before the first group")
             stream.frames.append(group.frame("I" if kind == FRAME_I else "P", flags, c))
             due += 1
+        elif kind in (TILE, ALPHA):
+            if group is None or not group.frames:
+                raise StreamError("a part of a picture before its frame packet")
+            number = c.uvar(0, 2**20 - 1)
+            quality = c.unsigned(1, 0, 200) if kind == ALPHA else stream.frames[0].quality
+            (stream.tiles if kind == TILE else stream.alpha).append(Part(number, quality, _modes(c), c.rest()))
+        elif kind == ATTACHMENT:
+            stream.attachments.setdefault(c.unsigned(1, 0, 255), _attachment(c.rest()))
         elif kind == SIDE:
             stream.sides.append(_side(flags, c, len(header["side_streams"])))
         elif kind == HEADER_COPY:

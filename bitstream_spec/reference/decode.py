@@ -23,11 +23,13 @@ import numpy as np
 if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from reference.container import Frame, Stream, read_stream
+from reference.adanic import AdaNIC, MappedLatent
+from reference.container import Frame, Part, Stream, read_stream
 from reference.exact_pictures import ExactPictures, Planes
 from reference.model import Model, read_model
 from reference.networks import Latent, ModelError, read_frame
 from reference.rans import StreamError
+from reference.slimcae import SlimCAE
 
 
 def check_model(header: dict[str, Any], model: Model) -> None:
@@ -43,9 +45,19 @@ def decode(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Late
     header = stream.header
     check_model(header, model)
     reference: dict[str, Latent] | None = None
+    kind = SlimCAE if model.slim else AdaNIC if model.adaptive else None
+    slim = kind(model.tensors, model.metadata["config"], header["width_tables"][header["level"] - 1]) if kind else None
     for frame in stream.frames:
+        if slim:
+            yield frame, slim.read_frame(frame.kind, frame.payload, frame.masks, frame.quality, header["height"], header["width"])
+            continue
         if frame.display != frame.order or frame.references != [1][: frame.order]:
             raise StreamError(f"frame {frame.number} refers to another frame than the one before")
+        if stream.tile_size:
+            if frame.number or frame.masks or frame.payload:
+                raise StreamError("a picture in tiles whose frame packet is not empty, or a second one")
+            yield frame, {"contextual": joined(stream, model, stream.tiles)}
+            continue
         reference = read_frame(
             model.tensors,
             frame.kind,
@@ -57,6 +69,36 @@ def decode(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Late
             reference if frame.kind == "P" else None,
         )
         yield frame, reference
+
+
+def joined(stream: Stream, model: Model, parts: list[Part]) -> Latent:
+    """The latent of a picture from its tiles (or from the only part of one without). Raises StreamError."""
+    height, width = stream.header["height"], stream.header["width"]
+    size = stream.tile_size or 65536
+    columns = -(-width // size)
+    if [part.number for part in parts] != list(range(columns * -(-height // size))):
+        raise StreamError("the tiles are not those of the picture")
+    rows = []
+    for top in range(0, height, size):
+        row = []
+        for left in range(0, width, size):
+            part = parts[top // size * columns + left // size]
+            tile = min(size, height - top), min(size, width - left)
+            row.append(read_frame(model.tensors, "I", part.payload, part.masks, part.quality, *tile, None)["contextual"])
+        rows.append(Latent(*(np.concatenate([getattr(tile, name) for tile in row], 2) for name in ("value", "mask"))))
+    return Latent(*(np.concatenate([getattr(row, name) for row in rows], 1) for name in ("value", "mask")))
+
+
+def decode_alpha(stream: Stream, model: Model) -> np.ndarray | None:
+    """The opacity of a still picture with exact pictures, uint8 (height, width), None where it is opaque. Raises StreamError, ModelError."""
+    check_model(stream.header, model)
+    if not stream.alpha:
+        return None
+    if len({part.quality for part in stream.alpha}) > 1:
+        raise StreamError("alpha of several qualities")
+    side = ExactPictures(model.tensors, model.metadata["config"], stream.header["width_tables"][stream.header["level"] - 1])
+    y = side.picture("I", {"contextual": joined(stream, model, stream.alpha)}, stream.alpha[0].quality, None)[0]
+    return np.clip((51 * (y - 28) + 20) // 40, 0, 255)[: stream.header["height"], : stream.header["width"]].astype(np.uint8)
 
 
 def decode_pictures(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Latent], Planes | None]]:
@@ -75,13 +117,17 @@ def decode_pictures(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[
             plane[:rows, :columns].astype(np.uint8)
             for plane, (rows, columns) in zip(planes, (luma, chroma, chroma), strict=True)
         ]
+        if header["pixel_format"]:
+            shown[1:] = [np.full_like(plane, 128) for plane in shown[1:]]
         yield frame, latents, (shown[0], shown[1], shown[2])
 
 
 def digest_parts(latents: dict[str, Latent]) -> list[bytes]:
-    """The bytes of a frame that digests are over: all latents, then all masks."""
+    """The bytes of a frame that digests are over: all latents, then all masks, then capacity maps."""
     values = [latent.value.astype("<i2").tobytes() for latent in latents.values()]
-    return values + [np.packbits(latent.mask).tobytes() for latent in latents.values()]
+    masks = [np.packbits(latent.mask).tobytes() for latent in latents.values()]
+    maps = [latent.options.astype(np.uint8).tobytes() for latent in latents.values() if isinstance(latent, MappedLatent)]
+    return values + masks + maps
 
 
 def _md5(data: bytes = b"") -> hashlib._Hash:

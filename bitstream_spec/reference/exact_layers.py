@@ -14,6 +14,7 @@ from .networks import ModelError, at
 
 WIDE, WIDE_LIMIT = 12, 2**22 - 1
 NARROW_LIMIT = 4095
+ROUNDED, ROUNDED_LIMIT = 8, 255
 VECTOR, VECTOR_LIMIT = 8, 2**17
 PICTURE = 14
 PACKED = 96
@@ -29,6 +30,14 @@ def rshift(a: np.ndarray, s: int) -> np.ndarray:
 def clamp(a: np.ndarray, limit: int) -> np.ndarray:
     """Section 1: to -limit .. limit."""
     return np.clip(a, -limit, limit)
+
+
+def rounded(n: np.ndarray) -> np.ndarray:
+    """Section 2: R of a layer that rounds, eight significant bits, half to even."""
+    z = np.maximum(np.frexp(np.abs(n).astype(np.float64))[1] - ROUNDED, 0)
+    low = n >> z
+    twice, unit = 2 * (n - (low << z)), 1 << z
+    return low + ((twice > unit) | ((twice == unit) & (low & 1 == 1))) << z
 
 
 def _power(i: int) -> int:
@@ -115,12 +124,17 @@ class Convolution:
         self.weight = _tensor(tensors, f"{name}.weight", "int16" if layer.wide else "int8", layer.shape)
         self.bias = _tensor(tensors, f"{name}.bias", "int64" if layer.wide else "int32", count)
         self.exponent = _tensor(tensors, f"{name}.exponent", "int8", count)
-        self.frac_in, self.frac_out = WIDE, layer.frac_out
+        self.frac_in, self.frac_out, self.rounds = WIDE, layer.frac_out, False
+        self.limit_in, self.limit_out = layer.limit_in, layer.limit_out
         if not layer.wide:
-            self.frac_in, self.frac_out = (int(n) for n in _tensor(tensors, f"{name}.format", "int8", (2,)))
+            self.frac_in, self.frac_out, self.rounds = _format(tensors, name)
             expected = layer.frac_out
+            if self.rounds:
+                self.limit_in = ROUNDED_LIMIT
             if layer.next_layer:
-                expected = int(_tensor(tensors, f"{layer.next_layer}.format", "int8", (2,))[0])
+                expected, _, next_rounds = _format(tensors, layer.next_layer)
+                if next_rounds:
+                    self.limit_out = ROUNDED_LIMIT
             if self.frac_in not in FRACTIONS or self.frac_out not in FRACTIONS or self.frac_out != expected:
                 raise ModelError(f"{name} has the format {self.frac_in}, {self.frac_out}")
         self._check_bound(*((8191, 20, 2**53) if layer.wide else (127, 14, 2**24)))
@@ -131,25 +145,28 @@ class Convolution:
         for weight, bias, k in zip(self.weight, self.bias, self.exponent, strict=True):
             s = self.frac_in + int(k) - self.frac_out
             half = 1 << s - 1 if s > 0 else 0
-            if self.layer.limit_in * int(np.abs(weight).sum()) + abs(int(bias)) + half >= bound:
+            if int(self._accumulated(self.limit_in * np.abs(weight).sum())) + abs(int(bias)) + half >= bound:
                 raise ModelError(f"{self.name}: a filter can exceed {bound}")
+
+    def _accumulated(self, total: np.ndarray) -> np.ndarray:
+        return rounded(total) if self.rounds else total
 
     def narrow(self, x: np.ndarray) -> np.ndarray:
         """Section 2: a wide tensor in the format of this layer's input."""
-        return clamp(rshift(x, WIDE - self.frac_in), self.layer.limit_in)
+        return clamp(rshift(x, WIDE - self.frac_in), self.limit_in)
 
     def __call__(self, x: np.ndarray, outputs: int | None = None) -> np.ndarray:
         """Section 2: x (c, R, S) -> (a, R, S), from the filters' first c inputs."""
         weight, bias = self.weight[:outputs, : len(x)], self.bias[:outputs, None, None]
         if self.layer.shape[2] == 3:
-            total = _depthwise(x, weight[:, 0]) + bias
+            total = _depthwise(x, weight[:, 0])
         else:
-            total = np.tensordot(weight[:, :, 0, 0].astype(np.float64), x.astype(np.float64), 1).astype(np.int64) + bias
-        limit = self.layer.limit_out
-        low = 0 if self.layer.next_layer else -limit
+            total = np.tensordot(weight[:, :, 0, 0].astype(np.float64), x.astype(np.float64), 1).astype(np.int64)
+        total = self._accumulated(total) + bias
+        low = 0 if self.layer.next_layer else -self.limit_out
         shifts = self.frac_in + self.exponent[:outputs] - self.frac_out
         out = [rshift(t, int(s)) for t, s in zip(total, shifts, strict=True)]
-        return np.clip(np.stack(out), low, limit)
+        return np.clip(np.stack(out), low, self.limit_out)
 
 
 def _depthwise(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -172,6 +189,19 @@ class Gain:
         e = at(self.table, quality)
         out = [rshift(c * POWERS[k & 1023], 15 + frac - WIDE - int(k >> 10)) for c, k in zip(x, e, strict=True)]
         return clamp(np.stack(out), WIDE_LIMIT)
+
+
+def _format(tensors: dict[str, np.ndarray], layer: str) -> tuple[int, int, bool]:
+    """``frac_in``, ``frac_out``, and whether the layer rounds."""
+    name = f"{layer}.format"
+    found = tensors.get(name)
+    if found is None or found.shape != (3,):
+        frac_in, frac_out = _tensor(tensors, name, "int8", (2,))
+        return int(frac_in), int(frac_out), False
+    frac_in, frac_out, bits = _tensor(tensors, name, "int8", (3,))
+    if bits != ROUNDED:
+        raise ModelError(f"{name} asks for {bits} significant bits")
+    return int(frac_in), int(frac_out), True
 
 
 def _tensor(tensors: dict[str, np.ndarray], name: str, kind: str, shape: tuple[int, ...]) -> np.ndarray:

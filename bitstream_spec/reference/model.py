@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .adanic import ARCHITECTURE as ADANIC
 from .networks import ModelError
+from .slimcae import ARCHITECTURE as SLIMCAE
 
 TABLES_SHA256 = "238b2f4d8fbe86aba975f239034f8efc6e51dd01a8e33acd3006b32f5718aa87"
 DTYPES = {"I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "F16": "float16", "F32": "float32"}
 EXACT = "flagship-exact-1"
-ARCHITECTURES = ("flagship-1", EXACT)
+ARCHITECTURES = ("flagship-1", EXACT, SLIMCAE, ADANIC)
 
 
 class Model(NamedTuple):
@@ -30,6 +32,16 @@ class Model(NamedTuple):
     def exact(self) -> bool:
         """Whether its pictures are (exact_pictures.md)."""
         return self.metadata["architecture"] == EXACT
+
+    @property
+    def slim(self) -> bool:
+        """Whether it is one of slimcae.md."""
+        return self.metadata["architecture"] == SLIMCAE
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether it is one of adanic.md."""
+        return self.metadata["architecture"] == ADANIC
 
 
 def read_model(data: bytes) -> Model:

@@ -24,6 +24,12 @@ def check(loaded: LoadedModel, levels: Iterable[int], qualities: Iterable[float]
         EncodeOptions(quality=quality).quality_index()
 
 
+def check_video(loaded: LoadedModel, option: str) -> None:
+    """Raises UsageError for a model without P frames, where an option is about them and about widths unit by unit."""
+    if loaded.intra_only:
+        raise UsageError(f"{option} is not for model {loaded.name!r}, which codes every frame by itself")
+
+
 def with_what_there_is(plan: Plan, result: Result) -> Plan:
     """The plan without encoders and measures that this machine lacks; each costs one line of the result."""
     against, measures = [], []

@@ -39,14 +39,14 @@ __all__ = ["Cell", "Table", "installed_models", "paper_tables", "tsv"]
 
 
 def installed_models() -> list[LoadedModel]:
-    """All models of the registry that this program can load, each with tables of its own."""
+    """All models of the registry that this program can load and that have P frames, each with tables of its own."""
     models = []
     for name in installed():
         try:
             models.append(by_name(name))
         except ModelError:
             continue  # made for another version; `ncodec models` says so
-    return models
+    return [loaded for loaded in models if not loaded.intra_only]
 
 
 def paper_tables(

@@ -6,20 +6,27 @@
 from neuralcodec.bitstream.header import Arithmetic, Chapter, StreamHeader
 from neuralcodec.bitstream.limits import Limits
 from neuralcodec.bitstream.packets import (
+    AlphaPacket,
+    Attachment,
     EndOfStream,
     FramePacket,
     GopStart,
     HeaderCopy,
     IndexEntry,
     StreamIndex,
+    TilePacket,
     UnknownPacket,
 )
 from neuralcodec.bitstream.reader import StreamReader
+from neuralcodec.bitstream.syntax import AttachmentKind
 from neuralcodec.bitstream.walk import Damage, Packet
 from neuralcodec.bitstream.writer import StreamWriter
 
 __all__ = [
+    "AlphaPacket",
     "Arithmetic",
+    "Attachment",
+    "AttachmentKind",
     "Chapter",
     "Damage",
     "EndOfStream",
@@ -33,5 +40,6 @@ __all__ = [
     "StreamIndex",
     "StreamReader",
     "StreamWriter",
+    "TilePacket",
     "UnknownPacket",
 ]

@@ -41,7 +41,8 @@ class StreamHeader:
 
     ``model_id`` is 32 bytes. ``width_tables`` has one ``bytes`` object for each level, level 1 first, all of one length,
     each entry the width option (0..3) of one slimmable unit. ``level`` counts from 1. ``quality`` is the quality index
-    (0..200). ``gop_size`` is the encoder's aim, 0 for a single intra frame.
+    (0..200). ``gop_size`` is the encoder's aim, 0 for a single intra frame. ``tile_size``: width and height of the tiles
+    of a still picture in luma samples, a multiple of 64; 0 without tiles.
     """
 
     video: VideoProperties
@@ -57,6 +58,7 @@ class StreamHeader:
     metadata: dict[str, str] = field(default_factory=dict)
     chapters: tuple[Chapter, ...] = ()
     encoder: str = ""
+    tile_size: int = 0
 
     @property
     def levels(self) -> int:
@@ -74,11 +76,13 @@ def _values(header: StreamHeader) -> dict[str, Any]:
         raise StreamError(f"header.rotation: {video.rotation} is not 0, 90, 180 or 270")
     if not 1 <= header.level <= header.levels:
         raise StreamError(f"header.level: {header.level} is outside 1..{header.levels}")
+    if header.tile_size and (not video.still or header.tile_size % syntax.TILE_UNIT):
+        raise StreamError(f"header.tile_units: tiles are for stills, and multiples of {syntax.TILE_UNIT} luma samples")
     return {
-        "required_features": 0,
+        "required_features": int(syntax.Feature.TILES if header.tile_size else 0),
         "width": video.width,
         "height": video.height,
-        "pixel_format": 0,
+        "pixel_format": int(video.gray),
         "time_base": video.time_base,
         "frame_rate": video.frame_rate or Fraction(0),
         "primaries": colour.primaries,
@@ -93,13 +97,15 @@ def _values(header: StreamHeader) -> dict[str, Any]:
         "level_locked": int(header.level_locked),
         "side_streams": [vars(stream) for stream in header.side_streams],
         "chapters": [vars(chapter) for chapter in header.chapters],
+        "tile_units": header.tile_size // syntax.TILE_UNIT,
         **{name: getattr(header, name) for name in _PLAIN},
     }
 
 
 def write_header(header: StreamHeader) -> bytes:
     """The whole header, from signature to CRC. Raises StreamError, naming the field, for a value out of range."""
-    body = syntax.HEADER.write(_values(header))
+    values = _values(header)
+    body = syntax.HEADER.write(values, values["required_features"])
     if len(body) > syntax.HEADER_MAX:
         raise StreamError(f"header of {len(body)} bytes, at most {syntax.HEADER_MAX}")
     data = syntax.SIGNATURE + bytes(syntax.VERSION) + len(body).to_bytes(4, "little") + body
@@ -137,13 +143,17 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
         )
     cursor = Cursor(data[:-4], FIXED_SIZE, limits)
     # Looked at first: a feature may change what follows.
-    unknown = syntax.HEADER.fields[0].type.read(cursor) & ~syntax.KNOWN_FEATURES
-    if unknown:
+    features = syntax.HEADER.fields[0].type.read(cursor)
+    if unknown := features & ~syntax.KNOWN_FEATURES:
         raise VersionError(f"the stream needs features that this reader does not know (bits {unknown:#x})")
     cursor.position = FIXED_SIZE
-    values = syntax.HEADER.read(cursor)
-    if values["width"] * values["height"] > limits.max_pixels:
-        raise LimitError(f"{values['width']}x{values['height']} pixels, above the reader's limit {limits.max_pixels}")
+    values = syntax.HEADER.read(cursor, features)
+    tile_size = values.get("tile_units", 0) * syntax.TILE_UNIT
+    if tile_size and not values["still"]:
+        raise StreamError("header.tile_units: tiles in a stream that is no still picture")
+    most = limits.max_tiled_pixels if tile_size else limits.max_pixels
+    if values["width"] * values["height"] > most:
+        raise LimitError(f"{values['width']}x{values['height']} pixels, above the reader's limit {most}")
     if values["level"] > len(values["width_tables"]):
         raise StreamError(f"header.level: {values['level']} is outside 1..{len(values['width_tables'])}")
     return StreamHeader(
@@ -162,7 +172,9 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
                 values["chroma_location"],
             ),
             still=bool(values["still"]),
+            gray=bool(values["pixel_format"]),
         ),
+        tile_size=tile_size,
         arithmetic=Arithmetic(values["arithmetic"]),
         level_locked=bool(values["level_locked"]),
         side_streams=tuple(SideStream(**stream) for stream in values["side_streams"]),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from neuralcodec.bitstream import syntax
 from neuralcodec.bitstream.crc import crc32c
 from neuralcodec.bitstream.limits import Limits
-from neuralcodec.bitstream.syntax import BODIES, TIME_MAX, TIME_MIN, FrameFlag, PacketType, SideFlag
+from neuralcodec.bitstream.syntax import BODIES, STILL_TYPES, TIME_MAX, TIME_MIN, FrameFlag, PacketType, SideFlag
 from neuralcodec.bitstream.varint import Cursor, write_uvar
 from neuralcodec.core.errors import StreamError
 from neuralcodec.core.types import SidePacket
@@ -91,6 +91,33 @@ class EndOfStream:
 
 
 @dataclass(frozen=True)
+class TilePacket:
+    """A tile of a still picture: its ``number`` in raster order, ``modes`` and ``payload`` as in a FramePacket."""
+
+    number: int
+    payload: bytes
+    modes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class AlphaPacket:
+    """The alpha of a still picture, or of one of its tiles."""
+
+    number: int
+    payload: bytes
+    modes: tuple[int, ...] = ()
+    quality: int = 0
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """What a still picture's file holds besides the picture. ``kind`` is an AttachmentKind, or a number that is unknown here."""
+
+    kind: int
+    data: bytes
+
+
+@dataclass(frozen=True)
 class UnknownPacket:
     """A packet of a type (8..11) that this reader does not know and may skip."""
 
@@ -98,7 +125,7 @@ class UnknownPacket:
     body: bytes
 
 
-Content = GopStart | FramePacket | SidePacket | StreamIndex | HeaderCopy | EndOfStream | UnknownPacket
+Content = GopStart | FramePacket | SidePacket | StreamIndex | HeaderCopy | EndOfStream | TilePacket | AlphaPacket | Attachment | UnknownPacket
 
 
 def frame_packet(first_byte: int, body: bytes) -> bytes:
@@ -232,9 +259,27 @@ def write_end(index_distance: int) -> bytes:
     return frame_packet(PacketType.END << 4, syntax.END.write({"index_distance": index_distance}))
 
 
-def read_content(type_: int, flags: int, body: bytes, limits: Limits) -> Content:
-    """The content of any packet but a frame's. Raises StreamError for a value out of range."""
-    if type_ not in BODIES:
+def write_tile(packet: TilePacket | AlphaPacket) -> bytes:
+    """The whole packet of a tile or of alpha."""
+    type_ = PacketType.TILE if isinstance(packet, TilePacket) else PacketType.ALPHA
+    return frame_packet(type_ << 4, BODIES[type_].write(vars(packet)))
+
+
+def write_attachment(packet: Attachment) -> bytes:
+    """The attachment's whole packet. Raises StreamError for one that is too long."""
+    _check_attachment(packet)
+    return frame_packet(PacketType.ATTACHMENT << 4, syntax.ATTACHMENT.write(vars(packet)))
+
+
+def _check_attachment(packet: Attachment) -> Attachment:
+    if len(packet.data) > syntax.ATTACHMENT_MAX:
+        raise StreamError(f"an attachment of {len(packet.data)} bytes, at most {syntax.ATTACHMENT_MAX}")
+    return packet
+
+
+def read_content(type_: int, flags: int, body: bytes, limits: Limits, still: bool = False) -> Content:
+    """The content of any packet but a frame's. ``still``: the stream is of a still picture. Raises StreamError for a value out of range."""
+    if type_ not in BODIES or (type_ in STILL_TYPES and not still):
         return UnknownPacket(type_, body)
     values = _fields(PacketType(type_), flags, body, limits)
     match type_:
@@ -258,5 +303,11 @@ def read_content(type_: int, flags: int, body: bytes, limits: Limits) -> Content
             return StreamIndex(values["frame_count"], values["duration"], values["header_distance"], tuple(entries))
         case PacketType.END:
             return EndOfStream(values["index_distance"])
+        case PacketType.TILE:
+            return TilePacket(**values)
+        case PacketType.ALPHA:
+            return AlphaPacket(**values)
+        case PacketType.ATTACHMENT:
+            return _check_attachment(Attachment(**values))
         case _:
             return HeaderCopy(values["header"])

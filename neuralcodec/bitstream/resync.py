@@ -15,9 +15,10 @@ from neuralcodec.core.errors import StreamError
 
 _MARKER_AT = 2
 _GOP_SIZE_MAX = 64
-_SIDE_SIZE_MAX = 1 << 20
+_RESUME_SIZE_MAX = 1 << 20
 _WINDOW_MIN, _WINDOW_MAX = 1 << 12, 1 << 18
 _CANDIDATE = re.compile(re.escape(GOP_MARKER) + rb"|[\x40-\x47]")
+_STILL_CANDIDATE = re.compile(re.escape(GOP_MARKER) + rb"|[\x40-\x47\x80\x90]")
 _CREDIT = 1 << 28
 _CREDIT_PER_BYTE = 32
 
@@ -99,18 +100,20 @@ class PacketScanner:
         self._credit -= raw.size if raw else 0
         return True
 
-    def find(self, after_frame: int, side_packets: bool) -> bool:
+    def find(self, after_frame: int, side_packets: bool, still: bool = False) -> bool:
         """Moves on, by at least one byte, to the next place that can be trusted; False: there is none, and this is the end.
 
         That is a group start with a right CRC whose ``first_frame`` is above ``after_frame``, or (with ``side_packets``)
-        a side packet with a right CRC that another such packet, or the end, follows.
+        a side packet with a right CRC that another such packet, or the end, follows; or (with ``still``) a packet of a tile or of
+        alpha in the same manner.
         """
+        candidate = _STILL_CANDIDATE if still else _CANDIDATE
         self.skip(1)
         size = _WINDOW_MIN
         while True:
             window = self.source.peek(size)
             last = len(window) < size
-            for match in _CANDIDATE.finditer(window):
+            for match in candidate.finditer(window):
                 at = match.start()
                 if at > len(window) - _GOP_SIZE_MAX and not last:
                     break
@@ -118,7 +121,7 @@ class PacketScanner:
                     at -= _MARKER_AT
                     found = at >= 0 and self._is_gop(at, after_frame)
                 else:
-                    found = side_packets and self._is_side(at)
+                    found = (side_packets or window[at] >= 0x80) and self._is_followed(at)
                 if found:
                     self.skip(at)
                     return True
@@ -137,9 +140,9 @@ class PacketScanner:
             return False
         return isinstance(content, packets.GopStart) and content.first_frame > after_frame
 
-    def _is_side(self, skip: int) -> bool:
+    def _is_followed(self, skip: int) -> bool:
         try:
-            raw = self.packet(skip, _SIDE_SIZE_MAX)
+            raw = self.packet(skip, _RESUME_SIZE_MAX)
         except BrokenPacket:
             return False
         return raw is not None and self.follows(skip + raw.size)

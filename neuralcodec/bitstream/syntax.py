@@ -17,7 +17,14 @@ from neuralcodec.core.types import QUALITY_STEPS
 
 SIGNATURE = b"\x89NVC\r\n\x1a\n"
 VERSION = (1, 0)
-KNOWN_FEATURES = 0
+
+class Feature(IntFlag):
+    """Bits of the header's ``required_features``."""
+
+    TILES = 1
+
+
+KNOWN_FEATURES = int(Feature.TILES)
 GOP_MARKER = bytes.fromhex("D3A1F58B0CE692B7")
 """Eight bytes that open the body of each GOP start packet, none in 0x40..0x4F (first bytes of side packets)."""
 END_MARKER = bytes.fromhex("9C17E6DA835FB22E")
@@ -31,11 +38,15 @@ TIME_MIN, TIME_MAX = -(1 << 60), (1 << 60) - 1
 MAX_LEVELS = 16
 MAX_MODES = 3
 MAX_REFERENCES = 16
+TILE_UNIT = 64
+"""Luma samples; a hyper latent covers so many, so that the grids of tiles and picture agree."""
+TILES_MAX = 1 << 20
+ATTACHMENT_MAX = 1 << 24
 
 
 class PacketType(IntEnum):
     """The upper four bits of a packet's first byte. 0 is never used; 8 to 11 are skipped, 12 to 15 refused by readers
-    that do not know them."""
+    that do not know them. TILE, ALPHA and ATTACHMENT are known in streams of a still picture only."""
 
     GOP = 1
     FRAME_I = 2
@@ -44,9 +55,21 @@ class PacketType(IntEnum):
     INDEX = 5
     END = 6
     HEADER_COPY = 7
+    TILE = 8
+    ALPHA = 9
+    ATTACHMENT = 10
 
 
+STILL_TYPES = (PacketType.TILE, PacketType.ALPHA, PacketType.ATTACHMENT)
 FIRST_CRITICAL_TYPE = 12
+
+
+class AttachmentKind(IntEnum):
+    """What an attachment is; readers pass over kinds that they do not know."""
+
+    ICC = 1
+    EXIF = 2
+    XMP = 3
 
 
 class FrameFlag(IntFlag):
@@ -74,6 +97,9 @@ KNOWN_FLAGS = {
     PacketType.INDEX: 0,
     PacketType.END: 0,
     PacketType.HEADER_COPY: 0,
+    PacketType.TILE: 0,
+    PacketType.ALPHA: 0,
+    PacketType.ATTACHMENT: 0,
 }
 
 
@@ -172,7 +198,12 @@ HEADER = Layout(
     Field("required_features", Uvar(), "bit field; a reader refuses a stream with a bit that it does not know"),
     Field("width", Uvar(1, 65535, "max_width"), "of the coded picture in luma samples, before rotation"),
     Field("height", Uvar(1, 65535, "max_height"), "of the coded picture in luma samples, before rotation"),
-    Field("pixel_format", Uint(1, 0, 0), "0: 8-bit 4:2:0, chroma planes of ceil(width / 2) x ceil(height / 2)"),
+    Field(
+        "pixel_format",
+        Uint(1, 0, 1),
+        "0: 8-bit 4:2:0, chroma planes of ceil(width / 2) x ceil(height / 2); "
+        "1: the same of a gray picture, whose decoded chroma samples are all set to 128",
+    ),
     Field("time_base", Ratio(), "seconds in one unit of the video's times"),
     Field("frame_rate", Ratio(0), "nominal frames per second, a hint; 0/1 unknown"),
     Field("primaries", Uint(1, 0, 255), "ITU-T H.273 ColourPrimaries"),
@@ -197,6 +228,7 @@ HEADER = Layout(
     Field("metadata", Pairs(), "the file's metadata"),
     Field("chapters", Sequence(CHAPTER, 4096, "max_chapters"), "chapters"),
     Field("encoder", Text(0, 256), "program and version that wrote the stream"),
+    Field("tile_units", Uint(1, 1, 32), "width and height of a tile in units of 64 luma samples", Feature.TILES),
 )
 
 GOP = Layout(
@@ -261,7 +293,28 @@ END = Layout(
 
 HEADER_COPY = Layout("header_copy", Field("header", Rest(), "the stream header, signature to CRC"))
 
-LAYOUTS = (HEADER, SIDE_STREAM, CHAPTER, GOP, FRAME, SIDE, INDEX, INDEX_ENTRY, END, HEADER_COPY)
+TILE = Layout(
+    "tile",
+    Field("number", Uvar(0, TILES_MAX - 1), "of the tile, in raster order from 0"),
+    Field("modes", Modes(), "as in a frame packet"),
+    Field("payload", Rest(), "the entropy coder's payload"),
+)
+
+ALPHA = Layout(
+    "alpha",
+    Field("number", Uvar(0, TILES_MAX - 1), "of the tile that it covers, 0 in a picture without tiles"),
+    Field("quality", Uint(1, 0, QUALITY_STEPS), "quality index"),
+    Field("modes", Modes(), "as in a frame packet"),
+    Field("payload", Rest(), "the entropy coder's payload"),
+)
+
+ATTACHMENT = Layout(
+    "attachment",
+    Field("kind", Uint(1, 0, 255), "1: ICC profile, 2: EXIF from its TIFF header on, 3: XMP in UTF-8; others are passed over"),
+    Field("data", Rest(), "as the source had it; at most 2^24 bytes"),
+)
+
+LAYOUTS = (HEADER, SIDE_STREAM, CHAPTER, GOP, FRAME, SIDE, INDEX, INDEX_ENTRY, END, HEADER_COPY, TILE, ALPHA, ATTACHMENT)
 BODIES = {
     PacketType.GOP: GOP,
     PacketType.FRAME_I: FRAME,
@@ -270,4 +323,7 @@ BODIES = {
     PacketType.INDEX: INDEX,
     PacketType.END: END,
     PacketType.HEADER_COPY: HEADER_COPY,
+    PacketType.TILE: TILE,
+    PacketType.ALPHA: ALPHA,
+    PacketType.ATTACHMENT: ATTACHMENT,
 }

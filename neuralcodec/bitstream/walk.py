@@ -7,9 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from neuralcodec.bitstream import packets, syntax
-from neuralcodec.bitstream.packets import Content, EndOfStream, GopStart, GroupState, StreamIndex
+from neuralcodec.bitstream.packets import (
+    AlphaPacket,
+    Attachment,
+    Content,
+    EndOfStream,
+    GopStart,
+    GroupState,
+    StreamIndex,
+    TilePacket,
+)
 from neuralcodec.bitstream.resync import BrokenPacket, PacketScanner, RawPacket
-from neuralcodec.bitstream.syntax import KNOWN_FLAGS, PacketType
+from neuralcodec.bitstream.syntax import KNOWN_FLAGS, STILL_TYPES, PacketType
 from neuralcodec.core.errors import StreamError, VersionError
 from neuralcodec.core.types import SidePacket
 
@@ -19,7 +28,8 @@ _FRAMES = (PacketType.FRAME_I, PacketType.FRAME_P)
 @dataclass(frozen=True)
 class Packet:
     """A packet as it stands in the file: ``offset`` of its first byte from the start of the stream, ``size`` of all of
-    it, ``framing`` of all but the payload of a frame or the data of a side packet. All in bytes."""
+    it, ``framing`` of all but the payload of a frame, tile or alpha packet or the data of a side packet or an attachment. All in
+    bytes."""
 
     offset: int
     size: int
@@ -44,14 +54,21 @@ class Damage:
 class PacketWalk:
     """Goes through the packets from the scanner's position, where ``first_frame`` frames came before.
 
-    ``index`` is asked, when frames seem to be missing, for the stream's index (None: there is none).
+    ``index`` is asked, when frames seem to be missing, for the stream's index (None: there is none). ``still``: the stream
+    is of a still picture.
     """
 
     def __init__(
-        self, scanner: PacketScanner, side_streams: int, index: Callable[[], StreamIndex | None], first_frame: int = 0
+        self,
+        scanner: PacketScanner,
+        side_streams: int,
+        index: Callable[[], StreamIndex | None],
+        first_frame: int = 0,
+        still: bool = False,
     ):
         self._scanner = scanner
         self._side_streams = side_streams
+        self._still = still
         self._index = index
         self._pending: deque[Packet] = deque()
         self._group: GroupState | None = None
@@ -94,7 +111,7 @@ class PacketWalk:
             self._scanner.skip(broken.size)
             return self._damage(offset, str(broken), broken.type)
         # Its length can't be trusted, and so neither can its type.
-        if not self._scanner.find(self._lowest() - 1, self._side_streams > 0):
+        if not self._scanner.find(self._lowest() - 1, self._side_streams > 0, self._still):
             self._ended = True
         return self._damage(offset, str(broken))
 
@@ -105,7 +122,7 @@ class PacketWalk:
 
     def _item(self, raw: RawPacket, offset: int) -> Packet | Damage | None:
         """The item for a packet with a right CRC; None for a frame of a broken group. Raises StreamError."""
-        if raw.flags & ~KNOWN_FLAGS.get(raw.type, 15):
+        if raw.flags & ~(15 if raw.type in STILL_TYPES and not self._still else KNOWN_FLAGS.get(raw.type, 15)):
             raise StreamError(f"unknown flags {raw.flags} in a packet of type {raw.type}")
         limits = self._scanner.limits
         if raw.type in _FRAMES:
@@ -116,7 +133,7 @@ class PacketWalk:
             frame = self._group.read(raw.type == PacketType.FRAME_I, raw.flags, raw.body, limits)
             self._due += 1
             return Packet(offset, raw.size, raw.size - len(frame.payload), frame)
-        content = packets.read_content(raw.type, raw.flags, raw.body, limits)
+        content = packets.read_content(raw.type, raw.flags, raw.body, limits, self._still)
         packet = Packet(offset, raw.size, raw.size, content)
         match content:
             case GopStart():
@@ -124,6 +141,13 @@ class PacketWalk:
             case SidePacket():
                 if content.stream >= self._side_streams:
                     raise StreamError(f"a packet of side stream {content.stream}, which the header does not have")
+                return Packet(offset, raw.size, raw.size - len(content.data), content)
+            case TilePacket() | AlphaPacket():
+                # They say which part they are, so what was lost before them does not matter.
+                if self._group is None or not self._group.frames:
+                    raise StreamError("a part of a picture before its frame packet")
+                return Packet(offset, raw.size, raw.size - len(content.payload), content)
+            case Attachment():
                 return Packet(offset, raw.size, raw.size - len(content.data), content)
             case StreamIndex() if not self._broken and content.frame_count != self._due:
                 if content.frame_count < self._due:

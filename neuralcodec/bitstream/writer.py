@@ -6,7 +6,17 @@ from typing import Protocol
 
 from neuralcodec.bitstream import packets, syntax
 from neuralcodec.bitstream.header import StreamHeader, write_header
-from neuralcodec.bitstream.packets import FramePacket, GopStart, GroupState, HeaderCopy, IndexEntry, StreamIndex
+from neuralcodec.bitstream.packets import (
+    AlphaPacket,
+    Attachment,
+    FramePacket,
+    GopStart,
+    GroupState,
+    HeaderCopy,
+    IndexEntry,
+    StreamIndex,
+    TilePacket,
+)
 from neuralcodec.core.errors import OutputError, StreamError
 from neuralcodec.core.types import SidePacket
 
@@ -24,7 +34,8 @@ class StreamWriter:
     """Writes header, packets, index and end packet to ``file``, a binary file or pipe, which it neither seeks nor closes.
 
     Calls in order: ``start_gop``, one ``write_frame`` for each frame in decode order (the first one intra), the next
-    ``start_gop`` ...; ``write_side`` at any time; ``finish`` once. All raise StreamError, before anything is written, for
+    ``start_gop`` ...; ``write_side`` and ``write_attachment`` at any time; ``write_tile`` after a still picture's frame;
+    ``finish`` once. All raise StreamError, before anything is written, for
     a value out of the syntax's range or a call out of order, and OutputError when the file cannot be written.
     ``position`` is the number of bytes written, ``frames`` the number of frames.
     """
@@ -85,6 +96,22 @@ class StreamWriter:
         self._put(data)
         return len(data)
 
+    def write_tile(self, packet: TilePacket | AlphaPacket) -> int:
+        """Writes a tile of a still picture, or alpha, after the picture's frame packet; returns the size of its packet in bytes."""
+        self._still()
+        if not self.frames:
+            raise StreamError("a part of a picture before its frame packet")
+        data = packets.write_tile(packet)
+        self._put(data)
+        return len(data)
+
+    def write_attachment(self, packet: Attachment) -> int:
+        """Writes an attachment of a still picture; returns the size of its packet in bytes."""
+        self._still()
+        data = packets.write_attachment(packet)
+        self._put(data)
+        return len(data)
+
     def finish(self) -> None:
         """Writes the header's copy, the index and the end packet. Nothing can be written after that."""
         self._open()
@@ -101,6 +128,11 @@ class StreamWriter:
             packets.write_index(StreamIndex(self.frames, duration, index_offset - copy_offset, tuple(self._entries)))
         )
         self._put(packets.write_end(self.position - index_offset))
+
+    def _still(self) -> None:
+        self._open()
+        if not self.header.video.still:
+            raise StreamError("tiles, alpha and attachments are for still pictures")
 
     def _open(self) -> None:
         if self._finished:

@@ -189,6 +189,7 @@ def _left(seconds: float | None) -> str:
 
 
 def _plan(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> Plan:
+    from neuralcodec.bench.check import check_video
     from neuralcodec.bench.metrics import MEASURES
     from neuralcodec.bench.perceptual import unavailable
     from neuralcodec.bench.plan import Plan, load_anchors
@@ -209,6 +210,9 @@ def _plan(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> Plan:
             raise click.UsageError(f"Unknown metric {unknown[0]!r}; choose from {', '.join(MEASURES)}, none.")
         measures = ("psnr_rgb", *(n for n in measures if n != "psnr_rgb"))
     name = options["model"] or DEFAULT_MODEL
+    for option in ("saec", "widths"):
+        if options[option]:
+            check_video(by_name(name), f"--{option}")
     plan = Plan(
         clips,
         name,

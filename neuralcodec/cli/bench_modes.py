@@ -108,7 +108,7 @@ def _compare(old: Path, new: Path) -> int:
 
 def _tables(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> int:
     from neuralcodec.bench import cache
-    from neuralcodec.bench.check import check
+    from neuralcodec.bench.check import check, check_video
     from neuralcodec.bench.report import write_tables
     from neuralcodec.bench.tables import installed_models, paper_tables
     from neuralcodec.cli.bench_tables import show
@@ -120,6 +120,7 @@ def _tables(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> int:
     models = [by_name(options["model"])] if options["model"] else installed_models()
     wanted = {"levels": options["levels"], "qualities": options["qualities"], "threads": options["threads"]}
     for loaded in models:
+        check_video(loaded, "--tables")
         check(loaded, (), options["qualities"] or ())
     frames = options["frames"] or (None if clips else DEMO_FRAMES)
     failures, read = Failures(talk), []

@@ -53,7 +53,7 @@ def device_options(command: Callable) -> Callable:
             "--workers",
             type=click.IntRange(1),
             metavar="N",
-            help="Groups of pictures coded at a time (default: one a core).",
+            help="Groups of pictures, or tiles of one, or files coded at a time (default: one a core).",
         ),
         click.option(
             "--device",
@@ -112,8 +112,8 @@ class Talk:
             click.echo(text, err=True)
 
     @contextlib.contextmanager
-    def progress(self, what: str, total: int | None, *, frames: bool = True) -> Iterator[Callable[[int, str], None]]:
-        """Gives ``advance(frames so far, more text)``. Without ``frames`` something else is counted, of which the text says how much and how long."""
+    def progress(self, what: str, total: int | None, *, frames: bool = True, unit: str = "fps") -> Iterator[Callable[[int, str], None]]:
+        """Gives ``advance(frames so far, more text)``; ``unit`` is that of the rate. Without ``frames`` something else is counted, of which the text says how much and how long."""
         if not self.terminal:
             yield lambda frames, text: None
             return
@@ -138,7 +138,7 @@ class Talk:
 
         def advance(done: int, text: str) -> None:
             rate = done / max(time.monotonic() - started, 1e-9)
-            bar.update(task, completed=done, rate=f"{rate:.1f} fps", more=text)
+            bar.update(task, completed=done, rate=f"{rate:.1f} {unit}", more=text)
 
         with bar:
             self._bar = bar

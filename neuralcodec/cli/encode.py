@@ -1,4 +1,4 @@
-"""``ncodec encode``: a video or picture into an .nvc stream."""
+"""``ncodec encode``: videos and pictures into .nvc streams."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from neuralcodec import __version__
+from neuralcodec.cli.batch import Batch, Outcome, Task, collect, is_batch
 from neuralcodec.cli.common import FrameRange, Size, Talk, bits_per_pixel, device_options, output_file, talk_options
 from neuralcodec.core.errors import InputError, UsageError
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from neuralcodec.codecs.coding import Coded
     from neuralcodec.codecs.files import LoadedModel
     from neuralcodec.media.source import Source
+    from neuralcodec.media.stills import StillSource
     from neuralcodec.pipeline.encoder import EncodeOptions
 
 
@@ -97,8 +99,14 @@ def encode_source(
 
 
 @click.command(short_help="Encode a video or picture into an .nvc file.")
-@click.argument("source", metavar="IN")
-@click.option("-o", "--output", required=True, metavar="OUT.nvc", help="The stream to write; - is standard output.")
+@click.argument("sources", metavar="IN...", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT.nvc|FOLDER",
+    help="The stream to write, - for standard output; of several files or a folder, the folder for their streams.",
+)
 @click.option("--level", type=int, default=1, show_default=True, metavar="N", help="Complexity; 1 is the highest.")
 @click.option(
     "--quality",
@@ -120,6 +128,11 @@ def encode_source(
 @click.option("--no-audio", is_flag=True, help="Leave the sound out.")
 @click.option("--model", metavar="NAME", help="One of `ncodec models`, or a model file.")
 @click.option(
+    "--route",
+    type=click.Choice(["full", "jumc", "agent", "C1", "C2", "C3", "C4", "C5"]),
+    help="Of AdaNIC: the level's capacity everywhere, the least that is good enough for each block (by trial, or by the model's agent), or one for all.",
+)
+@click.option(
     "--verify",
     type=click.Choice(["first", "all", "none"]),
     default="first",
@@ -127,13 +140,15 @@ def encode_source(
     help="Decode what was written, and compare: the first group of pictures (32 frames of it at most), all, none.",
 )
 @click.option("--force", is_flag=True, help="Overwrite OUT.nvc.")
+@click.option("--recursive", is_flag=True, help="Of a folder, take the pictures in its folders too.")
+@click.option("--skip-existing", is_flag=True, help="Of several files, pass over those whose stream is there.")
 @click.option("--size", type=Size(), metavar="WxH", help="Of a raw .yuv file.")
 @click.option("--pix-fmt", metavar="F", help="Of a raw .yuv file, by FFmpeg's name (default: yuv420p).")
 @click.option("--fps", metavar="R", help="Of a raw .yuv file or a numbered pattern, such as 25 or 30000/1001.")
 @device_options
 @talk_options
 def encode(
-    source: str,
+    sources: tuple[str, ...],
     output: str,
     level: int,
     quality: float,
@@ -141,8 +156,11 @@ def encode(
     frames: tuple[int, int | None] | None,
     no_audio: bool,
     model: str | None,
+    route: str | None,
     verify: str,
     force: bool,
+    recursive: bool,
+    skip_existing: bool,
     size: tuple[int, int] | None,
     pix_fmt: str | None,
     fps: str | None,
@@ -151,8 +169,11 @@ def encode(
     threads: int | None,
     quiet: bool,
     verbose: bool,
-) -> None:
+) -> int | None:
     """Encode IN, whatever PyAV opens, a picture, raw planes or - for standard input, into an .nvc stream.
+
+    Several files, or the pictures in a folder, go into the folder OUT under their names; one that fails is told in a line,
+    and the others go on. Of a picture alpha, ICC profile, EXIF and XMP are kept, and its orientation is applied.
 
     What is not 8-bit 4:2:0 is converted. Sound, subtitles, metadata, time stamps and colour tags travel along. Nothing
     stands under the name OUT.nvc before the stream is complete. For a given number of threads (default 1) the bytes do
@@ -161,18 +182,32 @@ def encode(
     """
     from neuralcodec.codecs.registry import DEFAULT_MODEL, by_name
     from neuralcodec.media.source import open_source
+    from neuralcodec.media.stills import open_still
     from neuralcodec.pipeline.device import choose_device
     from neuralcodec.pipeline.encoder import EncodeOptions
 
+    if is_batch(sources, output):
+        if frames or size or pix_fmt or fps:
+            raise UsageError("--frames, --size, --pix-fmt and --fps are for a single file")
+        options = EncodeOptions(level, quality, gop, 1, threads or 1, route=route)
+        batch = Batch(Talk(quiet, verbose), "encode", force, skip_existing)
+        return _encode_many(batch, sources, output, recursive, options, by_name(model or DEFAULT_MODEL), device, workers, verify, not no_audio)
+    (source,) = sources
     if verify == "all" and (output == "-" or (os.path.exists(output) and not os.path.isfile(output))):
         raise UsageError("--verify all reads the stream again, which a pipe cannot: choose first or none")
     talk = Talk(quiet, verbose)
-    options = EncodeOptions(level, quality, gop, workers, threads or 1)
+    options = EncodeOptions(level, quality, gop, workers, threads or 1, route=route)
     options.quality_index()
     where = choose_device(device)
     loaded = by_name(model or DEFAULT_MODEL)
+    still = None if frames or size or pix_fmt or fps else open_still(source)
+    if still is not None:
+        _encode_still(still, output, force, loaded, options, where, verify, talk)
+        return
     opened = open_source(source, frames=frames, audio=not no_audio, size=size, pix_fmt=pix_fmt, fps=fps)
     video = opened.properties
+    if loaded.intra_only and gop != 1 and not video.still:
+        talk.note(f"model {loaded.name} codes every frame by itself: --gop is 1")
     talk.notes(opened.notes)
     talk.detail(
         f"{video.width}x{video.height}, model {loaded.name} ({loaded.identity.hex()[:16]}), "
@@ -198,3 +233,66 @@ def encode(
         f"{written.frames / max(written.seconds, 1e-9):.1f} frames a second, "
         f"{written.verified or 'no'} frames verified"
     )
+
+
+def _encode_still(
+    still: StillSource,
+    output: str,
+    force: bool,
+    loaded: LoadedModel,
+    options: EncodeOptions,
+    device: torch.device,
+    verify: str,
+    talk: Talk,
+) -> None:
+    from neuralcodec.cli.pictures import encode_picture
+
+    talk.notes(still.notes)
+    video = still.properties
+    talk.detail(f"{video.width}x{video.height}, model {loaded.name}, level {options.level}, quality {options.quality:g}, on {device}")
+    with output_file(output, force) as file, talk.progress("encode", None, frames=False) as advance:
+        written = encode_picture(
+            still, file, loaded, options, device, verify != "none", lambda done, count: advance(done, f"of {count} tiles")
+        )
+    rate = 8 * written.picture_bytes / written.pixels
+    talk.summary(f"{output}: {written.size} bytes, {rate:.4f} bits/pixel, {'' if written.verified else 'not '}verified")
+
+
+def _encode_many(
+    batch: Batch,
+    sources: tuple[str, ...],
+    output: str,
+    recursive: bool,
+    options: EncodeOptions,
+    loaded: LoadedModel,
+    device: str,
+    workers: int | None,
+    verify: str,
+    audio: bool,
+) -> int:
+    from neuralcodec.cli.pictures import encode_picture
+    from neuralcodec.codecs.coders import check_route
+    from neuralcodec.media.source import open_source
+    from neuralcodec.media.stills import PICTURE_ENDINGS, open_still
+    from neuralcodec.pipeline.device import choose_device, core_count
+
+    options.quality_index()
+    check_route(loaded.model, options.route, options.level)
+    where = choose_device(device)
+
+    def work(task: Task) -> Outcome:
+        still = open_still(str(task.source))
+        if still is not None:
+            with batch.output(task.target) as file:
+                done = encode_picture(still, file, loaded, options, where, verify != "none")
+            pixels, notes = done.pixels, still.notes
+        else:
+            with open_source(str(task.source), audio=audio) as opened, batch.output(task.target) as file:
+                written = encode_source(opened, file, loaded, options, where, None, verify)
+            pixels, notes = written.frames * opened.properties.width * opened.properties.height, opened.notes
+        return Outcome(task, pixels, task.source.stat().st_size, task.target.stat().st_size, notes)
+
+    tasks = batch.admit(collect(sources, output, recursive, PICTURE_ENDINGS, ".nvc"))
+    batch.run(tasks, work, workers or (core_count() if where.type == "cpu" else 2))
+    batch.summary()
+    return batch.code

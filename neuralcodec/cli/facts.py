@@ -6,6 +6,9 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from neuralcodec.bitstream import (
+    AlphaPacket,
+    Attachment,
+    AttachmentKind,
     Damage,
     EndOfStream,
     FramePacket,
@@ -15,6 +18,7 @@ from neuralcodec.bitstream import (
     StreamHeader,
     StreamIndex,
     StreamReader,
+    TilePacket,
 )
 from neuralcodec.core.types import SidePacket
 
@@ -30,6 +34,8 @@ FRAMING, SIDE, HEADERS, ROUNDING, UNPARSED, DAMAGED = (
     "damaged",
 )
 """Names of the bits that are no syntax element of a latent."""
+ATTACHMENTS = "attachments"
+PICTURE_KINDS = ("I frame", "P frame", "tile", "alpha")
 
 
 def kind_of(packet: Packet) -> str:
@@ -47,6 +53,12 @@ def kind_of(packet: Packet) -> str:
             return "header copy"
         case EndOfStream():
             return "end"
+        case TilePacket():
+            return "tile"
+        case AlphaPacket():
+            return "alpha"
+        case Attachment():
+            return "attachment"
     return "unknown"
 
 
@@ -62,6 +74,8 @@ def header_facts(header: StreamHeader, size: int) -> dict[str, Any]:
         "sample_aspect_ratio": _ratio(video.sample_aspect_ratio),
         "rotation": video.rotation,
         "still": video.still,
+        "gray": video.gray,
+        "tile_size": header.tile_size,
         "colour": {
             "primaries": colour.primaries,
             "transfer": colour.transfer,
@@ -96,6 +110,16 @@ def header_facts(header: StreamHeader, size: int) -> dict[str, Any]:
     }
 
 
+def has_latents(packet: Any, header: StreamHeader) -> bool:
+    """Whether a packet's content has latents of a frame, a tile or alpha; the frame packet of a picture in tiles has none."""
+    return isinstance(packet, TilePacket | AlphaPacket) or (isinstance(packet, FramePacket) and not header.tile_size)
+
+
+def attachment_name(kind: int) -> str:
+    """"ICC", "EXIF", "XMP" or the number of another kind."""
+    return AttachmentKind(kind).name if kind in iter(AttachmentKind) else str(kind)
+
+
 def _ratio(value: Any) -> str | None:
     return None if value is None else f"{value.numerator}/{value.denominator}"
 
@@ -111,12 +135,13 @@ class Facts:
         self._told: set[tuple[int, str]] = set()
         self.bits: dict[str, float] = {}
         self.latents: dict[str, list[int]] = {}
+        self.attachments: list[dict[str, Any]] = []
         self.frames = self.end = 0
         self.first: int | None = None
         self._digest = hashlib.md5(usedforsecurity=False)
         for table in reader.header.width_tables:
             self._digest.update(table)
-        self.parsed = 0
+        self.parsed = self._parts = 0
         self._add_bits(HEADERS, 8 * reader.header_size)
 
     def packet(self, packet: Packet) -> None:
@@ -130,13 +155,17 @@ class Facts:
         entry["framing"] += packet.framing
         entry["smallest"], entry["largest"] = min(entry["smallest"], packet.size), max(entry["largest"], packet.size)
         payload = packet.size - packet.framing
-        if isinstance(content, FramePacket):
-            self._frame(content, packet.size)
+        if isinstance(content, FramePacket | TilePacket | AlphaPacket):
+            self._part(content, packet.size)
             self._add_bits(FRAMING, 8 * packet.framing)
             self._add_bits(UNPARSED, 8 * payload)
         elif isinstance(content, SidePacket):
             self._add_bits(FRAMING, 8 * packet.framing)
             self._add_bits(SIDE, 8 * payload)
+        elif isinstance(content, Attachment):
+            self.attachments.append({"kind": attachment_name(content.kind), "bytes": len(content.data)})
+            self._add_bits(FRAMING, 8 * packet.framing)
+            self._add_bits(ATTACHMENTS, 8 * payload)
         elif isinstance(content, GopStart):
             self.gops.append(
                 {
@@ -153,12 +182,14 @@ class Facts:
         else:
             self._add_bits(HEADERS, 8 * packet.size)
 
-    def _frame(self, frame: FramePacket, size: int) -> None:
-        self.frames += 1
-        self.first = frame.pts if self.first is None else min(self.first, frame.pts)
-        self.end = max(self.end, frame.pts + frame.duration)
+    def _part(self, packet: FramePacket | TilePacket | AlphaPacket, size: int) -> None:
+        if isinstance(packet, FramePacket):
+            self.frames += 1
+            self.first = packet.pts if self.first is None else min(self.first, packet.pts)
+            self.end = max(self.end, packet.pts + packet.duration)
+        self._parts += has_latents(packet, self._reader.header)
         if self.gops:
-            self.gops[-1]["frames"] += 1
+            self.gops[-1]["frames"] += isinstance(packet, FramePacket)
             self.gops[-1]["frame_bytes"] += size
 
     def damaged(self, damage: Damage) -> None:
@@ -169,15 +200,16 @@ class Facts:
         place = {"offset": damage.offset, "bytes": damage.size, "reason": damage.reason}
         self.damage.append({**place, "breaks_group": damage.breaks_group})
 
-    def latent(self, packet: FramePacket, parsed: Parsed) -> None:
-        """A frame's latents, in the order of the stream."""
+    def latent(self, packet: FramePacket | TilePacket | AlphaPacket, parsed: Parsed) -> None:
+        """A frame's or tile's latents, in the order of the stream."""
         self.parsed += 1
         self._add_bits(UNPARSED, -8 * len(packet.payload))
         self._add_bits(ROUNDING, 8 * len(packet.payload) - sum(parsed.bits.values()))
         for element, bits in parsed.bits.items():
             self._add_bits(element, bits)
         for name, mask in parsed.masks.items():
-            count = self.latents.setdefault(f"{'I' if packet.intra else 'P'} {name}", [0, 0])
+            kind = "alpha" if isinstance(packet, AlphaPacket) else "P" if isinstance(packet, FramePacket) and not packet.intra else "I"
+            count = self.latents.setdefault(f"{kind} {name}", [0, 0])
             count[0] += mask.size - int(mask.sum())
             count[1] += mask.size
         for part in parsed.digest_parts():
@@ -197,7 +229,7 @@ class Facts:
         # What no packet accounts for: damaged bytes, and frames that follow them in their group.
         lost = 8 * size - sum(self.bits.values())
         bits = {**self.bits, DAMAGED: lost}
-        frame_bytes = sum(self.kinds.get(kind, {}).get("bytes", 0) for kind in ("I frame", "P frame"))
+        frame_bytes = sum(self.kinds.get(kind, {}).get("bytes", 0) for kind in PICTURE_KINDS)
         pixels = max(1, self.frames * header.video.width * header.video.height)
         return {
             "file": name,
@@ -209,6 +241,7 @@ class Facts:
             "frames": self.frames,
             "seconds": seconds,
             "bits_per_pixel": 8 * frame_bytes / pixels,
+            "attachments": self.attachments,
             "packets": self.kinds,
             "bits": {
                 element: round(n, 3)
@@ -220,7 +253,7 @@ class Facts:
             },
             "gops": self.gops,
             "damage": self.damage,
-            "latents_md5": self.latents_md5() if self.parsed and self.parsed == self.frames else None,
+            "latents_md5": self.latents_md5() if self.parsed and self.parsed == self._parts else None,
         }
 
 
@@ -243,6 +276,12 @@ def describe_packet(packet: Packet) -> dict[str, Any]:
             "references": list(content.references),
             "modes": list(content.modes),
         }
+    elif isinstance(content, TilePacket):
+        out |= {"number": content.number, "modes": list(content.modes)}
+    elif isinstance(content, AlphaPacket):
+        out |= {"number": content.number, "quality": content.quality / 2, "modes": list(content.modes)}
+    elif isinstance(content, Attachment):
+        out |= {"attachment": attachment_name(content.kind)}
     elif isinstance(content, GopStart):
         out |= {"first_frame": content.first_frame, "pts": content.pts, "quality": content.quality / 2}
     elif isinstance(content, SidePacket):

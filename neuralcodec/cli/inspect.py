@@ -52,7 +52,7 @@ def inspect(
     JSON:
       file, bytes, frames, seconds, bits_per_pixel (frame packets for a luma sample), index (whether there is one)
       header           the stream header: size, rationals as "a/b", colour (H.273), level, quality, side streams ...
-      model            {name, identity, installed}
+      model            {name, identity, installed}, and channels: of each level, where all layers have one width
       width_tables     for each level, the width option (0: 100 %, 1: 50 %, 2: 25 %) of each slimmable unit
       packets          by kind: {count, bytes, framing, smallest, largest}, in bytes
       bits             by syntax element; they add up to 8 times the file's bytes
@@ -60,18 +60,19 @@ def inspect(
                          motion hyper, contextual hyper  hyper latents
                          motion mask, contextual mask    exceptions and flags of masks
                          rounding                        payloads to whole bytes, can be negative
-                         framing, side streams, header and index, unparsed frames, damaged
-      skipped_percent  by latent: "I contextual", "P motion", "P contextual"
+                         framing, side streams, attachments, header and index, unparsed frames, damaged
+      skipped_percent  by latent: "I contextual", "P motion", "P contextual", "alpha contextual"
+      attachments      of a picture: [{kind, bytes}], kind ICC, EXIF, XMP or a number
       gops             [{first_frame, frames, pts, time, quality, offset, frame_bytes}]
       damage           [{offset, bytes, reason, breaks_group}]
       latents_md5      null where not every frame could be parsed
 
     \b
     Packets: offset, bytes, kind, framing and what the kind has (pts, duration, quality, decode_order, modes ...);
-    frames also have bits and skipped_percent of their latents.
+    frames, tiles and alpha also have bits and skipped_percent of their latents.
     """
-    from neuralcodec.bitstream import Damage, FramePacket, GopStart, StreamReader
-    from neuralcodec.cli.facts import Facts, describe_packet, describe_parsed
+    from neuralcodec.bitstream import Damage, GopStart, StreamReader
+    from neuralcodec.cli.facts import Facts, describe_packet, describe_parsed, has_latents
 
     if model_file is not None and not model_file.is_file():
         raise UsageError(f"{model_file}: no such file")
@@ -80,7 +81,8 @@ def inspect(
         reader = StreamReader(file)
         facts = Facts(reader)
         loaded = _model(reader, model_file, talk)
-        latents = _Latents(StreamReader(again), loaded, talk) if loaded else None
+        kind = _StillLatents if reader.header.video.still else _Latents
+        latents = kind(StreamReader(again), loaded, talk) if loaded else None
         gop = 0
         for item in reader:
             if isinstance(item, Damage):
@@ -90,8 +92,8 @@ def inspect(
             described = describe_packet(item) if packets else {}
             if isinstance(item.content, GopStart):
                 gop = item.content.first_frame
-            if isinstance(item.content, FramePacket) and latents is not None:
-                parsed = latents.of(gop + item.content.display_order)
+            if has_latents(item.content, reader.header) and latents is not None:
+                parsed = latents.of(item.content, gop)
                 if parsed is not None:
                     facts.latent(item.content, parsed)
                     described |= describe_parsed(parsed) if packets else {}
@@ -100,6 +102,8 @@ def inspect(
         for damage in latents.finish() if latents is not None else ():
             facts.damaged(damage)
         document = facts.document(source, size, loaded is not None)
+        if loaded is not None and loaded.channels is not None:
+            document["model"]["channels"] = list(loaded.channels)
     _print(document, packets, as_json, latents_md5)
     for place in document["damage"][:20]:
         talk.line(f"ncodec: damage at byte {place['offset']} ({place['bytes']} bytes): {place['reason']}")
@@ -167,8 +171,9 @@ class _Latents:
         except NcodecError as error:
             talk.note(f"{error}: only what the container says is shown")
 
-    def of(self, number: int) -> Any:
-        """The frame's Parsed, None where it could not be read."""
+    def of(self, packet: Any, first_frame: int) -> Any:
+        """Parsed of a frame packet in the group that begins with ``first_frame``, None where it could not be read."""
+        number = first_frame + packet.display_order
         while self._head is None or self._head.number < number:
             self._head = self._next()
             if self._head is None:
@@ -189,6 +194,48 @@ class _Latents:
             if isinstance(item, Damage):
                 self._damage.append(item)
             elif not isinstance(item, SidePacket):
+                return item
+        return None
+
+
+class _StillLatents:
+    """The same of the frame, tiles and alpha of a still picture."""
+
+    def __init__(self, reader: StreamReader, loaded: LoadedModel, talk: Talk) -> None:
+        from neuralcodec.pipeline.decoder import DecodeOptions
+        from neuralcodec.pipeline.device import choose_device
+        from neuralcodec.pipeline.still_decoder import StillDecoder
+
+        self._parts: Iterator[Any] = iter(())
+        self._damage: list[Any] = []
+        self._head: Any = None
+        try:
+            self._parts = StillDecoder(reader, loaded, DecodeOptions(), choose_device("cpu")).parts()
+        except NcodecError as error:
+            talk.note(f"{error}: only what the container says is shown")
+
+    def of(self, packet: Any, first_frame: int) -> Any:
+        """Parsed of a packet, None where it could not be read."""
+        if self._head is None:
+            self._head = self._next()
+        if self._head is None or self._head.packet != packet:
+            return None
+        parsed, self._head = self._head.parsed, None
+        return parsed
+
+    def finish(self) -> list[Any]:
+        """Reads to the end; gives the damage that was met."""
+        while self._next() is not None:
+            pass
+        return self._damage
+
+    def _next(self) -> Any:
+        from neuralcodec.bitstream import Attachment, Damage
+
+        for item in self._parts:
+            if isinstance(item, Damage):
+                self._damage.append(item)
+            elif not isinstance(item, Attachment):
                 return item
         return None
 

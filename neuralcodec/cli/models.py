@@ -29,6 +29,9 @@ def models(as_json: bool, model: str | None) -> None:
       parameters                of all parts
       levels                    [{level, widths, decoder_kmac_per_pixel: {I, P}, parts}]; each part:
                                 {name, role: I, P or encoder, kmac_per_pixel, parameters, exact}
+                                Where all layers have one width, also its channels; parts have the parameters of
+                                the level, and activation_bytes_per_pixel (float32, the largest input and output of
+                                a layer together)
       card                      the model's card as it stands beside it, null without one
       notes                     what else the model file says
     """
@@ -60,6 +63,7 @@ def describe(loaded: LoadedModel, path: Path) -> dict[str, Any]:
             {
                 "level": level,
                 "widths": list(widths),
+                **({"channels": loaded.channels[level - 1]} if loaded.channels else {}),
                 "decoder_kmac_per_pixel": {role: float(total(parts, role)) / 1000 for role in (INTRA, INTER)},
                 "parts": [
                     {
@@ -69,6 +73,7 @@ def describe(loaded: LoadedModel, path: Path) -> dict[str, Any]:
                         "parameters": p.parameters,
                         "exact": p.exact,
                     }
+                    | ({"activation_bytes_per_pixel": float(p.activations)} if p.activations else {})
                     for p in parts
                 ],
             }
@@ -121,6 +126,8 @@ def _show(one: dict[str, Any]) -> None:
     rows = list(zip(*(level["parts"] for level in one["levels"]), strict=True))
     for role, title in ROLES:
         own = [row for row in rows if row[0]["role"] == role]
+        if not own:
+            continue
         for row in own:
             exact = " (exact)" if row[0]["exact"] else ""
             table.add_row(
@@ -135,11 +142,31 @@ def _show(one: dict[str, Any]) -> None:
             end_section=True,
         )
     console.print(table)
+    if any("activation_bytes_per_pixel" in part for part in one["levels"][0]["parts"]):
+        _show_memory(console, one["levels"])
     card = one["card"] or {}
     for key, value in {**card, **one["notes"]}.items():
         _show_field(console, key, value, "")
     if not card:
         console.print("no card")
+
+
+def _show_memory(console: Any, levels: list[dict[str, Any]]) -> None:
+    """What a level reads and holds, for decoding and for encoding."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, title="memory by level", title_justify="left", pad_edge=False)
+    measures = ("parameters", "activation bytes a pixel")
+    for column in ("level", "channels", *(f"{what}, {side}" for side in ("decoder", "encoder") for what in measures)):
+        table.add_column(column, justify="right")
+    for level in levels:
+        cells = [str(level["channels"])]
+        for side in ("I", "encoder"):
+            parts = [part for part in level["parts"] if part["role"] == side]
+            cells += [f"{sum(p['parameters'] for p in parts):,}", f"{max(p['activation_bytes_per_pixel'] for p in parts):.1f}"]
+        table.add_row(str(level["level"]), *cells)
+    console.print(table)
 
 
 def _show_field(console: Any, key: str, value: Any, indent: str) -> None:

@@ -26,6 +26,9 @@ def _stream(d: dict[str, Any]) -> list[str]:
     extras = [f"rotated by {h['rotation']} degrees"] if h["rotation"] else []
     extras += [f"sample aspect ratio {h['sample_aspect_ratio']}"] if h["sample_aspect_ratio"] != "1/1" else []
     extras += ["still"] if h["still"] else []
+    extras += ["gray"] if h["gray"] else []
+    extras += [f"in tiles of {h['tile_size']}x{h['tile_size']}"] if h["tile_size"] else []
+    extras += ["alpha"] if "alpha" in d["packets"] else []
     tags = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in colour.items())
     coding = f"level {h['level']} of {h['levels']}{' (locked)' if h['level_locked'] else ''}, quality {h['quality']:g}"
     rate = f"{d['bits_per_pixel']:.4f} bits/pixel"
@@ -38,6 +41,8 @@ def _stream(d: dict[str, Any]) -> list[str]:
         f"  arithmetic   {ARITHMETIC[h['arithmetic']]}",
         f"  written by   {h['encoder'] or 'unknown'}; {'with' if d['index'] else 'without'} an index",
     ]
+    if d["attachments"]:
+        lines.append("  attached     " + ", ".join(f"{a['kind']} ({a['bytes']} bytes)" for a in d["attachments"]))
     for n, side in enumerate(h["side_streams"]):
         facts = ", ".join(
             f"{k} {v}" for k, v in side["parameters"].items() if k in ("sample_rate", "layout", "channels", "bit_rate")
@@ -57,6 +62,9 @@ def _model(d: dict[str, Any]) -> list[str]:
         f"  identity     {model['identity']}",
     ]
     for level, table in enumerate(d["width_tables"], 1):
+        if "channels" in model:
+            lines.append(f"  level {level}{'*' if level == d['header']['level'] else ' '}     {model['channels'][level - 1]} channels")
+            continue
         shares = ", ".join(f"{table.count(o)} at {p} %" for o, p in enumerate(WIDTH_PERCENT) if o in table)
         marks = "".join(WIDTH_MARKS[min(o, 3)] for o in table)
         lines.append(f"  level {level}{'*' if level == d['header']['level'] else ' '}     {marks}  ({shares})")

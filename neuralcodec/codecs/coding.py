@@ -58,7 +58,7 @@ MASK_MODES = tuple(MaskMode)
 """What the flagship's encoder chooses from, by bits and squared error: with transforms that stay near orthonormal, the error in quantiser steps is the
 picture's."""
 CONTEXTUAL, MOTION = "contextual", "motion"
-LAMBDAS = {CONTEXTUAL: 14.0, MOTION: 9.0}
+LAMBDAS = {CONTEXTUAL: 10.0, MOTION: 9.0}
 """Bits that a squared quantiser step is worth when a residual is rounded and when a mask is chosen, see entropy.quantisation and entropy.mask_choice."""
 CASCADE = (-4, -4, -4, 12)
 """Quality indexes that are added to those of P frames, in turn: what a better frame costs, the ones after it gain (HEVC's encoders cascade QP so)."""

@@ -1,8 +1,9 @@
 """Model files: safetensors with integer tensors for the exact path and half precision for the rest (DESIGN D6).
 
 For each exact convolution ``N.weight`` int8, ``N.bias`` int32, ``N.exponent`` int8; for each quality bias ``N.table`` int32; for each prior
-``P.hyper_scale`` int32 (sixteenths of an index). Models with exact pictures have in the same types the narrow layers of their decoder, with
-``N.format`` int8 (fractional bits of input and output); wide layers with ``N.weight`` int16 and ``N.bias`` int64; and their decoder's gains int32.
+``P.hyper_scale`` int32 (sixteenths of an index). (In SlimCAE and AdaNIC the last two have a first axis more, the widths.) Models with exact pictures have in
+the same types the narrow layers of their decoder, with ``N.format`` int8 (fractional bits of input and output, and 8, significant bits, where sums
+are rounded to bfloat16); wide layers with ``N.weight`` int16 and ``N.bias`` int64; and their decoder's gains int32.
 Metadata hold the architecture and its sizes, and the width table of each level.
 A stream names a model by :func:`identity`.
 """
@@ -20,17 +21,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from neuralcodec.codecs.exact import ExactFlagship, picture_convs, picture_gains, set_formats
+from neuralcodec.codecs.adanic import AdaNIC, AdaNICConfig
+from neuralcodec.codecs.exact import ExactFlagship, declare_rounding, picture_convs, picture_gains, set_formats
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
 from neuralcodec.codecs.prior import LAST_SCALE, LatentPrior, exact_parts
+from neuralcodec.codecs.slimcae import SlimCAE, SlimCAEConfig
+from neuralcodec.codecs.slimcae_prior import SlimPrior, leading_parts
 from neuralcodec.core.errors import ModelError, NcodecError
 from neuralcodec.entropy import TABLES_SHA256
+from neuralcodec.nn.bfloat16 import SIGNIFICANT_BITS
 from neuralcodec.nn.exact_convs import NarrowConv2d
 from neuralcodec.nn.exact_filters import ExactFilters
-from neuralcodec.nn.selection import WidthSelection, apply_widths, units
+from neuralcodec.nn.selection import WidthSelection, WidthSwitch, apply_widths, check_table
 
 FORMAT = "1"
-ARCHITECTURES = {kind.architecture: kind for kind in (Flagship, ExactFlagship)}
+ARCHITECTURES = {kind.architecture: (kind, config)
+                 for kind, config in ((Flagship, FlagshipConfig), (ExactFlagship, FlagshipConfig), (SlimCAE, SlimCAEConfig),
+                                      (AdaNIC, AdaNICConfig))}
+_Model = Flagship | SlimCAE | AdaNIC
 _FILTER = ("weight", "bias", "exponent")
 _UNIT = 64.0
 """hyper_scale parameters count indexes in quarters, files in sixteenths."""
@@ -41,7 +49,7 @@ class LoadedModel:
     """A frozen model ready for coding: ``widths[level - 1]`` is the width table of a level."""
 
     name: str
-    model: Flagship
+    model: _Model
     identity: bytes
     widths: tuple[bytes, ...]
     metadata: dict[str, str]
@@ -55,10 +63,31 @@ class LoadedModel:
         """Whether its pictures are exact, not its latents alone."""
         return self.model.layers.exact
 
+    @property
+    def intra_only(self) -> bool:
+        """Whether it has no P frames."""
+        return isinstance(self.model, WidthSwitch)
 
-def export_tensors(model: Flagship) -> dict[str, Tensor]:
+    @property
+    def channels(self) -> tuple[int, ...] | None:
+        """Of each level, in a model whose layers have one width at a time, or at one place; else None."""
+        return self.model.config.widths if isinstance(self.model, WidthSwitch) else None
+
+    @property
+    def level_locked(self) -> bool:
+        """Whether a stream decodes at its own level only."""
+        return isinstance(self.model, WidthSwitch)
+
+
+def _exact_parts(model: _Model) -> tuple[dict, dict]:
+    """Convolutions of the entropy path, and biases by quality with the convolution that each belongs to, by qualified name."""
+    (convs, biases), (leading, by_width) = exact_parts(model), leading_parts(model)
+    return convs | leading, biases | by_width
+
+
+def export_tensors(model: _Model) -> dict[str, Tensor]:
     """All tensors of a model in the file's types. Freezes the model's exact layers (raises UsageError when a bound fails)."""
-    convs, biases = exact_parts(model)
+    convs, biases = _exact_parts(model)
     pictures, gains = picture_convs(model), picture_gains(model)
     out: dict[str, Tensor] = {}
     for name, conv in (convs | pictures).items():
@@ -73,7 +102,7 @@ def export_tensors(model: Flagship) -> dict[str, Tensor]:
     for name, (bias, conv) in biases.items():
         bias.freeze(conv)
         out[f"{name}.table"] = bias.integers(conv).to(torch.int32)
-    priors = {n: m for n, m in model.named_modules() if isinstance(m, LatentPrior)}
+    priors = {n: m for n, m in model.named_modules() if isinstance(m, LatentPrior | SlimPrior)}
     for name, prior in priors.items():
         out[f"{name}.hyper_scale"] = prior.hyper_scale_integers().to(torch.int32)
     selection = {n for n, m in model.named_modules() if isinstance(m, WidthSelection)}
@@ -85,14 +114,14 @@ def export_tensors(model: Flagship) -> dict[str, Tensor]:
     return {n: t.clone(memory_format=torch.contiguous_format) for n, t in out.items()}
 
 
-def load_tensors(model: Flagship, tensors: dict[str, Tensor]) -> None:
+def load_tensors(model: _Model, tensors: dict[str, Tensor]) -> None:
     """Fill and freeze a model. Raises ModelError when a tensor is missing or does not fit."""
-    convs, biases = exact_parts(model)
+    convs, biases = _exact_parts(model)
     pictures, gains = picture_convs(model), picture_gains(model)
     try:
         with torch.no_grad():
             for name, module in model.named_modules():
-                if isinstance(module, LatentPrior):
+                if isinstance(module, LatentPrior | SlimPrior):
                     table = _checked(tensors, f"{name}.hyper_scale", module.hyper_scale, torch.int32)
                     if int(table.min()) < 0 or int(table.max()) > 16 * LAST_SCALE:
                         raise ModelError(f"{name}.hyper_scale is out of range")
@@ -114,13 +143,21 @@ def load_tensors(model: Flagship, tensors: dict[str, Tensor]) -> None:
         raise ModelError(f"the model file does not fit its architecture: {e}") from e
 
 
-def _load_formats(model: Flagship, pictures: dict[str, ExactFilters], tensors: dict[str, Tensor]) -> None:
+def _load_formats(model: _Model, pictures: dict[str, ExactFilters], tensors: dict[str, Tensor]) -> None:
     narrow = {name: conv for name, conv in pictures.items() if isinstance(conv, NarrowConv2d)}
-    formats = {name: _checked(tensors, f"{name}.format", conv.format, torch.int8).tolist() for name, conv in narrow.items()}
+    formats = {name: _format(tensors, f"{name}.format") for name in narrow}
+    declare_rounding(model, {name for name, f in formats.items() if len(f) > 2})
     set_formats(model, {name: f[0] for name, f in formats.items()})
     for name, conv in narrow.items():
         if conv.frac_out != formats[name][1]:
             raise ModelError(f"{name}.format does not lead to the next layer's")
+
+
+def _format(tensors: dict[str, Tensor], name: str) -> list[int]:
+    found = tensors[name]
+    if found.dtype != torch.int8 or found.shape not in ((2,), (3,)) or found[2:].tolist() not in ([], [SIGNIFICANT_BITS]):
+        raise ModelError(f"{name} is no format")
+    return found.tolist()
 
 
 def _filters(tensors: dict[str, Tensor], name: str, conv: ExactFilters) -> list[Tensor]:
@@ -154,7 +191,7 @@ def identity(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     return h.digest()
 
 
-def save_model(path: Path, model: Flagship, widths: list[bytes], notes: dict[str, str] | None = None) -> bytes:
+def save_model(path: Path, model: _Model, widths: list[bytes], notes: dict[str, str] | None = None) -> bytes:
     """Write a model file atomically; returns its identity."""
     tensors = export_tensors(model)
     for table in widths:
@@ -178,13 +215,19 @@ def load_model(path: Path) -> LoadedModel:
         raise ModelError(f"{path.name}: not a readable model file ({e})") from e
     if metadata.get("format") != FORMAT or metadata.get("architecture") not in ARCHITECTURES:
         raise ModelError(f"{path.name}: made for another version of this program (architecture {metadata.get('architecture')!r})")
+    kind, config = ARCHITECTURES[metadata["architecture"]]
     try:
-        model = ARCHITECTURES[metadata["architecture"]](FlagshipConfig.from_dict(json.loads(metadata["config"])))
+        model = kind(config.from_dict(json.loads(metadata["config"])))
     except (KeyError, TypeError, ValueError) as e:  # UsageError among them
         raise ModelError(f"{path.name}: its sizes are not those of a model ({e})") from e
     load_tensors(model, tensors)
     model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     widths = tuple(bytes(t) for t in json.loads(metadata["widths"]))
-    if not widths or any(len(t) != len(units(model)) for t in widths):
-        raise ModelError(f"{path.name}: its width tables do not fit")
+    try:
+        for table in widths:
+            check_table(model, table)
+    except ValueError as e:
+        raise ModelError(f"{path.name}: its width tables do not fit") from e
+    if not widths:
+        raise ModelError(f"{path.name}: it has no width tables")
     return LoadedModel(path.stem, model, identity(tensors, metadata), widths, metadata)

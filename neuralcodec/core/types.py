@@ -32,7 +32,7 @@ class VideoProperties:
 
     ``width`` and ``height`` are of the coded picture in luma samples, before rotation. ``time_base`` is the unit of
     ``Frame.pts`` in seconds. ``frame_rate`` is the nominal rate, a hint only: time stamps rule. ``rotation`` is the
-    clockwise turn in degrees (0, 90, 180, 270) that a player applies.
+    clockwise turn in degrees (0, 90, 180, 270) that a player applies. ``gray``: chroma samples are 128, whatever was decoded.
     """
 
     width: int
@@ -43,6 +43,7 @@ class VideoProperties:
     rotation: int = 0
     colour: ColourTags = ColourTags()
     still: bool = False
+    gray: bool = False
 
 
 @dataclass

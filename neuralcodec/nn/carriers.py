@@ -1,8 +1,8 @@
 """Integer-valued carriers: what travels within an exact picture (bitstream_spec/exact_pictures.md, sections 1 and 2).
 
 A carrier is a tensor (B, C, H, W) of integers n that stand for n * 2**-F; its format is the layer's business and is not stored with it. Its
-element type says which execution computes: int64 is the definition, slow; float32 (float64 inside wide convolutions and gains) is what runs
-everywhere. Both give the same integers, and so does training, which is the float32 execution with gradients.
+element type says which execution computes: int64 is the definition, slow; float32 (inside wide convolutions and gains float64, inside narrow ones
+that round their sums bfloat16 where the hardware has it) is what runs everywhere. Both give the same integers, and so does training, which is the float32 execution with gradients.
 """
 
 from __future__ import annotations

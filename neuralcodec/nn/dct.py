@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from neuralcodec.nn.layout import PACKED_CHANNELS
 
-_CHROMA_WEIGHT = 2.5
+CHROMA_WEIGHT = 2.5
 """Chroma basis functions stand behind luma ones of the same frequency by this factor: they carry less energy."""
 
 
-def _dct(n: int) -> Tensor:
+def dct_matrix(n: int) -> Tensor:
+    """(n, n) float64, orthonormal rows of rising frequency."""
     k = torch.arange(n, dtype=torch.float64)
     m = torch.cos(math.pi * (2 * k[None] + 1) * k[:, None] / (2 * n)) * math.sqrt(2 / n)
     m[0] /= math.sqrt(2)
@@ -26,9 +27,9 @@ def _dct(n: int) -> Tensor:
 
 def packed_dct() -> tuple[Tensor, Tensor]:
     """(96, 96) orthonormal matrix from packed planes to coefficients, rows ordered by frequency, and (96, 3): u, v, weight of each row."""
-    luma, chroma = torch.kron(_dct(8), _dct(8)), torch.kron(_dct(4), _dct(4))
+    luma, chroma = torch.kron(dct_matrix(8), dct_matrix(8)), torch.kron(dct_matrix(4), dct_matrix(4))
     matrix = torch.block_diag(luma, chroma, chroma)
-    frequency = [(u, v, 1.0) for u in range(8) for v in range(8)] + 2 * [(u, v, _CHROMA_WEIGHT) for u in range(4) for v in range(4)]
+    frequency = [(u, v, 1.0) for u in range(8) for v in range(8)] + 2 * [(u, v, CHROMA_WEIGHT) for u in range(4) for v in range(4)]
     table = torch.tensor(frequency, dtype=torch.float64)
     order = torch.argsort((table[:, 0] ** 2 + table[:, 1] ** 2 + 0.25) * table[:, 2], stable=True)
     return matrix[order], table[order]

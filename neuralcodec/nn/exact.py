@@ -3,7 +3,6 @@
 Definition, for output channel c (all quantities integers; ``>>`` is an arithmetic shift)::
 
     acc = sum_i w[c, i] * x[i] + b[c]                      w in [-127, 127], x of the layer's input format
-    acc = round_to_bfloat16(acc)                           only where the layer declares accumulator="bfloat16"
     s   = frac_in + k[c] - frac_out                        k[c]: the filter's weight exponent
     y   = (acc + 2**(s-1)) >> s   if s > 0 else acc << -s  rounding half up
     y   = clamp(y, low, high)                              low = 0 with ReLU, else -high
@@ -28,7 +27,7 @@ from neuralcodec.nn.fixed import Fixed, quantise_ste
 WEIGHT_LIMIT = ExactFilters.weight_limit
 MAX_EXPONENT = ExactFilters.max_exponent
 ACCUMULATOR_LIMIT = ExactFilters.accumulator_limit
-EXECUTIONS = ("float32", "float64", "int64", "bfloat16")
+EXECUTIONS = ("float32", "float64", "int64")
 
 
 class ExactList(ExactModule):
@@ -55,18 +54,13 @@ class ExactSequential(ExactList):
 class ExactConv2d(ExactFilters):
     """Convolution over fixed-point integers, stride 1, zero padding that keeps the size; see ExactFilters for its sizes and formats.
 
-    ``accumulator`` is "exact" or "bfloat16" (acc rounded once, half to even). An optional per-call bias (``extra``, integers in units
-    of the accumulator per output channel, or in training a real tensor) carries the quality index into the network.
+    An optional per-call bias (``extra``, integers in units of the accumulator per output channel, or in training a real tensor) carries the
+    quality index into the network.
     """
 
     def __init__(self, cin: int, cout: int, kernel: int = 1, *, groups: int = 1, frac_in: int, limit_in: int, frac_out: int,
-                 limit_out: int, relu: bool = True, accumulator: str = "exact") -> None:
+                 limit_out: int, relu: bool = True) -> None:
         super().__init__(cin, cout, kernel, groups=groups, frac_in=frac_in, limit_in=limit_in, frac_out=frac_out, limit_out=limit_out, relu=relu)
-        if accumulator not in ("exact", "bfloat16"):
-            raise UsageError(f"unknown accumulator {accumulator!r}")
-        if accumulator == "bfloat16" and limit_in > 256:
-            raise UsageError("a bfloat16 accumulator needs inputs that bfloat16 holds exactly (up to 256)")
-        self.accumulator = accumulator
 
     # -- executions -----------------------------------------------------------------------------------------------
 
@@ -83,11 +77,7 @@ class ExactConv2d(ExactFilters):
             return Fixed(y.to(torch.float32) * 2.0**-self.frac_out, self.frac_out, self.limit_out, not self.relu)
         acc = self._accumulate(x.values, execution)
         if extra is not None:
-            if execution == "bfloat16":  # its sum is rounded already
-                raise UsageError("bfloat16 carriers cannot take a per-call bias")
             acc = acc + self._real_extra(extra, acc.dtype)[..., None, None]
-        if self.accumulator == "bfloat16":
-            acc = _bfloat16_ste(acc)
         y = quantise_ste(acc, self.frac_out, self.low, self.limit_out, revive=not self.relu)
         return Fixed(y, self.frac_out, self.limit_out, not self.relu)
 
@@ -102,13 +92,6 @@ class ExactConv2d(ExactFilters):
                 self._frozen.update(wf=w, bf=b)
         else:
             w, b = self._fake_quantised()
-        if execution == "bfloat16":
-            # The hardware's sum is the exact one rounded once, so the bias must be inside of it: one more input channel
-            # would do that, but a bias of more than 8 bits does not fit bfloat16. Hence only bias-free layers qualify.
-            if self.accumulator != "bfloat16" or bool((b != 0).any()):
-                raise UsageError("bfloat16 carriers need a layer with a bfloat16 accumulator and no bias")
-            bf = torch.bfloat16
-            return F.conv2d(values.to(bf), w.to(bf), None, padding=pad, groups=self.groups).to(torch.float32)
         dtype = torch.float64 if execution == "float64" else torch.float32
         return F.conv2d(values.to(dtype), w.to(dtype), b.to(dtype), padding=pad, groups=self.groups)
 
@@ -132,25 +115,5 @@ class ExactConv2d(ExactFilters):
         if extra is not None:
             e = extra if extra.dtype == torch.int64 else self.bias_to_integers(extra)
             acc = acc + e[..., None, None]
-        if self.accumulator == "bfloat16":
-            acc = round_to_significant(acc, 8)
         return rounding_shift(acc, (self.frac_in + k - self.frac_out)[:, None, None]).clamp(self.low, self.limit_out)
 
-
-def round_to_significant(n: Tensor, bits: int) -> Tensor:
-    """Round integers to ``bits`` significant bits, half to even: what one rounding to bfloat16 (8 bits) does."""
-    magnitude = n.abs()
-    length = torch.zeros_like(n)
-    for p in range(1, 40):
-        length += (magnitude >= (1 << (p - 1))).long()
-    shift = (length - bits).clamp_min(0)
-    half = torch.where(shift > 0, torch.ones_like(n) << (shift - 1).clamp_min(0), torch.zeros_like(n))
-    low = magnitude >> shift
-    rest = magnitude - (low << shift)
-    up = (rest > half) | ((rest == half) & (shift > 0) & (low & 1).bool())
-    return torch.sign(n) * ((low + up.long()) << shift)
-
-
-def _bfloat16_ste(acc: Tensor) -> Tensor:
-    # A power-of-two scale does not change which values bfloat16 holds, so the real carrier may be rounded as it is.
-    return acc + (acc.detach().to(torch.bfloat16).to(acc.dtype) - acc.detach())

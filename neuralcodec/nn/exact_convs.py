@@ -1,7 +1,8 @@
 """Convolutions of exact pictures over integer-valued carriers (nn.carriers), narrow and wide; defined in bitstream_spec/exact_pictures.md, section 2.
 
 A narrow one has int8 weights, float32 carriers and inputs of 12 bits and a sign on a grid found by calibration; a wide one, for the few layers whose
-precision shows, has int16 weights, float64 carriers and takes the wide format as it is. Both keep their executions in step:
+precision shows, has int16 weights, float64 carriers and takes the wide format as it is. A narrow one may declare that its sums of products are rounded
+once to bfloat16 (nn.bfloat16); then its inputs have 8 bits and a sign, and bfloat16 may carry them. All keep their executions in step:
 
 - the definition, on int64 carriers;
 - the trained one: real parameters, fake-quantised, with straight-through gradients;
@@ -20,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neuralcodec.core.errors import UsageError
+from neuralcodec.nn.bfloat16 import BYTE_LIMIT, SIGNIFICANT_BITS, carrier_on, round_to_significant
 from neuralcodec.nn.carriers import (
     FRACS,
     NARROW_LIMIT,
@@ -32,10 +34,8 @@ from neuralcodec.nn.carriers import (
     to_real,
 )
 from neuralcodec.nn.exact_filters import ExactFilters, conv2d_int64, rounding_half, rounding_shift
+from neuralcodec.nn.magnitudes import Magnitudes
 
-_EXPONENTS = 64
-"""Magnitudes are counted by their power of two, 2**-40 to 2**23."""
-_FIRST_EXPONENT = -40
 ROWS = 512
 """Positions that a wide convolution works on at a time, so that its temporaries stay in the cache."""
 SPARSE_CHANNELS = 192
@@ -56,6 +56,8 @@ class _PictureConv(ExactFilters):
     """What both kinds share: pointwise or depthwise, slimmed to the leading channels that come in, and those that are asked for."""
 
     carrier = torch.float32
+    rounds = False
+    """Whether sums of products are rounded to bfloat16 before the bias is added."""
 
     def __init__(self, cin: int, cout: int, kernel: int = 1, *, groups: int = 1, **formats) -> None:
         super().__init__(cin, cout, kernel, groups=groups, **formats)
@@ -74,7 +76,8 @@ class _PictureConv(ExactFilters):
         k = torch.floor(torch.log2((self.weight_limit + 0.49) / peak)).clamp(0, self.max_exponent)
         while True:
             scale = torch.exp2(k)
-            sums = torch.round(w * scale[:, None]).abs().sum(1) * self.limit_in + torch.round(b * scale * 2.0**self.frac_in).abs()
+            sums = self.accumulated((torch.round(w * scale[:, None]).abs().sum(1) * self.limit_in).long())
+            sums = sums + torch.round(b * scale * 2.0**self.frac_in).abs()
             beyond = (sums + torch.exp2(k + (self.frac_in - self.frac_out - 1)) >= self.accumulator_limit) & (k > 0)
             if not bool(beyond.any()):
                 return k.to(torch.int64)
@@ -107,7 +110,8 @@ class _PictureConv(ExactFilters):
 
     def _defined(self, x: Tensor, cout: int) -> Tensor:
         w, b, k = (t.to(x.device) for t in self.integer_parameters())
-        acc = conv2d_int64(x, self._slice(w, x.shape[1], cout), self.kernel // 2, 1 if self.groups == 1 else cout) + b[:cout, None, None]
+        acc = conv2d_int64(x, self._slice(w, x.shape[1], cout), self.kernel // 2, 1 if self.groups == 1 else cout)
+        acc = self.accumulated(acc) + b[:cout, None, None]
         shift = (self.frac_in + k[:cout] - self.frac_out)[:, None, None]
         return rounding_shift(acc, shift).clamp(self.low, self.limit_out)
 
@@ -115,10 +119,15 @@ class _PictureConv(ExactFilters):
         w, b = self._fake_quantised()
         w = self._slice(w, x.shape[1], cout) * 2.0 ** (self.frac_out - self.frac_in)
         b = b[:cout] * 2.0**self.frac_out
-        y = self._sums(x.to(self.carrier), w, b)
+        x = x.to(self.carrier)
+        if self.rounds:
+            y = self._sums(x, w)
+            y = (y if is_observing() else replace(y, y.detach().to(torch.bfloat16).to(y.dtype))) + b[:, None, None]
+        else:
+            y = self._sums(x, w, b)
         return quantise(y, self.low, self.limit_out, revive=not self.relu).to(torch.float32)
 
-    def _sums(self, x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    def _sums(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         return F.conv2d(x, w, b, padding=self.kernel // 2, groups=1 if self.groups == 1 else len(w))
 
     def _fake_quantised(self) -> tuple[Tensor, Tensor]:
@@ -136,10 +145,13 @@ class _PictureConv(ExactFilters):
         if self.groups > 1:
             # Direct sums only: other algorithms, which cuDNN may choose, are not exact on integers.
             with torch.backends.cudnn.flags(enabled=False) if x.is_cuda else nullcontext():
-                return self._finish(self._sums(x, plan.weight, plan.bias), plan)
+                sums = self._sums(x, plan.weight, None if self.rounds else plan.bias)
+            return self._finish(_rounded(sums, plan.bias[:, None, None]) if self.rounds else sums, plan)
         b, n, height, width = x.shape
         flat = x.permute(0, 2, 3, 1).reshape(-1, n)
-        if self.carrier is torch.float32:
+        if self.rounds:
+            y = self._finish(_rounded(torch.mm(flat.to(plan.weight.dtype), plan.weight), plan.bias), plan)
+        elif self.carrier is torch.float32:
             y = self._finish(torch.addmm(plan.bias, flat, plan.weight), plan)
         else:
             y = flat.new_empty(len(flat), cout)
@@ -156,14 +168,15 @@ class _PictureConv(ExactFilters):
         return sums.relu_() if self.relu else sums
 
     def _plan(self, cin: int, cout: int, device: torch.device) -> _Plan:
-        key = (cin, cout, device)
+        carrier = carrier_on(device) if self.rounds and self.groups == 1 else self.carrier
+        key = (cin, cout, device, carrier)
         if key not in self._plans:
             with torch.inference_mode(False):  # a plan outlives the call that needs it first
-                self._plans[key] = self._make_plan(cin, cout, device)
+                self._plans[key] = self._make_plan(*key)
         return self._plans[key]
 
     @torch.no_grad()
-    def _make_plan(self, cin: int, cout: int, device: torch.device) -> _Plan:
+    def _make_plan(self, cin: int, cout: int, device: torch.device, carrier: torch.dtype) -> _Plan:
         w, b, k = self.integer_parameters()
         w, b = self._slice(w, cin, cout), b[:cout]
         shift = self.frac_in + k[:cout] - self.frac_out
@@ -171,8 +184,8 @@ class _PictureConv(ExactFilters):
         scale = torch.exp2(-shift.double())
         weight = w * scale[:, None, None, None]
         weight = weight[:, :, 0, 0].t() if self.groups == 1 else weight
-        reach = rounding_shift(w.abs().flatten(1).sum(1) * self.limit_in + b.abs(), shift)
-        return _Plan(weight.to(device, self.carrier).contiguous(), ((b + half) * scale).to(device, self.carrier),
+        reach = rounding_shift(self.accumulated(w.abs().flatten(1).sum(1) * self.limit_in) + b.abs(), shift)
+        return _Plan(weight.to(device, carrier).contiguous(), ((b + half) * scale).to(device, self.carrier),
                      bool((shift > 0).any()), int(reach.max()) > self.limit_out)
 
 
@@ -186,27 +199,47 @@ def _without_zeros(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     return x[:, used], weight[used]
 
 
+def _rounded(sums: Tensor, bias: Tensor) -> Tensor:
+    """Sums in bfloat16, whichever carrier they come in, and the bias added to them in float32: exact again."""
+    return torch.add(bias, sums.to(torch.bfloat16))
+
+
 class NarrowConv2d(_PictureConv):
-    """int8 weights over 12 bits and a sign. ``format`` holds frac_in and frac_out, found by calibration, beside the weights."""
+    """int8 weights over 12 bits and a sign, or 8 where sums are rounded. ``format`` holds frac_in and frac_out, found by calibration, and the
+    significant bits of a rounded sum, beside the weights."""
 
     def __init__(self, cin: int, cout: int, kernel: int = 1, *, groups: int = 1, relu: bool = False) -> None:
         super().__init__(cin, cout, kernel, groups=groups, frac_in=8, limit_in=NARROW_LIMIT, frac_out=8 if relu else WIDE_FRAC,
                          limit_out=NARROW_LIMIT if relu else WIDE_LIMIT, relu=relu)
-        self.register_buffer("format", torch.tensor([self.frac_in, self.frac_out], dtype=torch.int8))
-        self.counts = torch.zeros(_EXPONENTS, dtype=torch.int64)
-        """While observing: how many inputs have which power of two next above their magnitude."""
+        self.register_buffer("format", self._format())
+        self.magnitudes = Magnitudes()
+        """Of what enters, while observing."""
+
+    def _format(self) -> Tensor:
+        return torch.tensor([self.frac_in, self.frac_out, *([SIGNIFICANT_BITS] if self.rounds else [])], dtype=torch.int8)
 
     def set_format(self, frac_in: int, frac_out: int) -> None:
         """Change formats; a frozen layer becomes a real one again. Raises UsageError out of range."""
         if frac_in not in FRACS or frac_out not in FRACS or (not self.relu and frac_out != WIDE_FRAC):
             raise UsageError(f"a narrow layer has no formats {frac_in}, {frac_out}")
         self.frac_in, self.frac_out = frac_in, frac_out
-        self.format.copy_(torch.tensor([frac_in, frac_out]))
+        self.format.copy_(self._format())
         self.thaw()
 
-    def _load_from_state_dict(self, *args) -> None:
-        super()._load_from_state_dict(*args)
-        self.set_format(*self.format.tolist())
+    def declare(self, rounds: bool) -> None:
+        """Say whether sums are rounded, which limits inputs to BYTE_LIMIT; a frozen layer becomes a real one again."""
+        self.rounds = rounds
+        self.limit_in = BYTE_LIMIT if rounds else NARROW_LIMIT
+        self.format = self._format().to(self.format.device)
+        self.thaw()
+
+    def accumulated(self, n: Tensor) -> Tensor:
+        return round_to_significant(n) if self.rounds else n
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *args) -> None:
+        self.declare(len(state.get(f"{prefix}format", self.format)) > 2)
+        super()._load_from_state_dict(state, prefix, *args)
+        self.set_format(*self.format.tolist()[:2])
 
     def enter(self, x: Tensor) -> Tensor:
         """Wide (B, n, H, W) -> the layer's input format."""
@@ -214,19 +247,13 @@ class NarrowConv2d(_PictureConv):
 
     def forward(self, x: Tensor, cout: int | None = None) -> Tensor:
         if is_observing():
-            exponent = torch.frexp(x.detach() * 2.0**-self.frac_in)[1].sub_(_FIRST_EXPONENT).clamp_(0, _EXPONENTS - 1)
-            exponent = exponent.mul_(x != 0).flatten()
-            self.counts += torch.bincount(exponent, minlength=_EXPONENTS).cpu()
+            self.magnitudes.add(x, self.frac_in)
         return super().forward(x, cout)
 
     def calibrated(self, share: float) -> int | None:
         """The largest frac_in at which all observed inputs but for a share stay within the limit; None when nothing was observed."""
-        total = int(self.counts.sum())
-        if not total:
-            return None
-        above = total - self.counts.cumsum(0)
-        largest = _FIRST_EXPONENT + int((above <= share * total).nonzero()[0])
-        return min(max((self.limit_in + 1).bit_length() - 1 - largest, FRACS[0]), FRACS[-1])
+        largest = self.magnitudes.largest(share)
+        return None if largest is None else min(max((self.limit_in + 1).bit_length() - 1 - largest, FRACS[0]), FRACS[-1])
 
 
 class WideConv2d(_PictureConv):

@@ -1,9 +1,9 @@
 """Quantised filters of exact convolutions: integer weights, biases and exponents from real parameters, and the bounds that they keep (DESIGN D1).
 
 For output channel c a filter is w[c] (integers), b[c] in units of the accumulator, and an exponent k[c]; its real weights are w[c] * 2**-k[c].
-The bound ``sum |w| * limit_in + |b| + 2**(s-1)`` with ``s = frac_in + k - frac_out``, below the accumulator's limit for every filter, is checked
-at export and when a model file is read; the exponents are chosen so that it holds. Under it a floating-point carrier computes each sum exactly,
-whatever the order of summation.
+The bound ``sum |w| * limit_in + |b| + 2**(s-1)`` with ``s = frac_in + k - frac_out`` (its first term rounded, where a layer rounds its sums of
+products), below the accumulator's limit for every filter, is checked at export and when a model file is read; the exponents are chosen so that it
+holds. Under it a floating-point carrier computes each sum exactly, whatever the order of summation.
 """
 
 from __future__ import annotations
@@ -134,8 +134,12 @@ class ExactFilters(ExactModule):
         w, b, k = self.integer_parameters()
         self._check_bound(w, b.abs() + extra.abs().reshape(-1, self.cout).amax(0).to(b.device), k)
 
+    def accumulated(self, n: Tensor) -> Tensor:
+        """What a layer makes of an integer sum of products (int64) before it adds the bias: nothing, or it rounds; never decreasing in n."""
+        return n
+
     def _check_bound(self, w: Tensor, b: Tensor, k: Tensor) -> None:
-        bound = w.abs().flatten(1).sum(1) * self.limit_in + b.abs() + rounding_half(self.frac_in + k - self.frac_out)
+        bound = self.accumulated(w.abs().flatten(1).sum(1) * self.limit_in) + b.abs() + rounding_half(self.frac_in + k - self.frac_out)
         if int(bound.max()) >= self.accumulator_limit:
             raise UsageError(f"exact filter sums up to {int(bound.max())}, the carrier ends at {self.accumulator_limit}")
 

@@ -29,6 +29,13 @@ class ExactBlock(SlimmableUnit):
         self.project = NarrowConv2d(2 * channels, channels)
         for last in (self.spatial, self.project):  # as in the float twin
             nn.init.zeros_(last.weight)
+        self.register_load_state_dict_post_hook(_join_limits)
+
+    def join_limits(self) -> None:
+        """After a layer's declaration has changed: what a layer with ReLU gives fits the next one."""
+        for layer, following in ((self.mix, self.spatial), (self.expand, self.project)):
+            layer.limit_out = following.limit_in
+            layer.thaw()
 
     def set_formats(self, mix: int, spatial: int, expand: int, project: int) -> None:
         """``frac_in`` of each layer; what a layer with ReLU gives has the format of the next one."""
@@ -58,6 +65,10 @@ class ExactBlock(SlimmableUnit):
     def macs_per_position(self, width: float) -> int:
         n = leading(self.channels, width)
         return n * n + 9 * n + 4 * n * n
+
+
+def _join_limits(block: ExactBlock, _: object) -> None:
+    block.join_limits()
 
 
 class ExactTrunk(nn.Sequential):

@@ -19,8 +19,6 @@ def scale_of_index(index: Tensor) -> Tensor:
 
 
 class _LowerBound(torch.autograd.Function):
-    """max(x, bound) whose gradient also passes below the bound when it would raise x."""
-
     @staticmethod
     def forward(ctx, x: Tensor, bound: float) -> Tensor:
         ctx.save_for_backward(x)
@@ -33,12 +31,17 @@ class _LowerBound(torch.autograd.Function):
         return grad * ((x >= ctx.bound) | (grad < 0)), None
 
 
+def lower_bound(x: Tensor, bound: float) -> Tensor:
+    """max(x, bound), with a gradient below the bound as well where it would raise x."""
+    return _LowerBound.apply(x, bound)
+
+
 def gaussian_bits(value: Tensor, scale: Tensor) -> Tensor:
     """Bits of the unit interval around ``value`` under a zero-mean Gaussian, elementwise (>= 0, at most 24)."""
     v = value.abs()
     root = scale * math.sqrt(2.0)
     p = 0.5 * (torch.erfc((v - 0.5) / root) - torch.erfc((v + 0.5) / root))
-    return -torch.log2(_LowerBound.apply(p, 2.0**-24))
+    return -torch.log2(lower_bound(p, 2.0**-24))
 
 
 def round_ste(x: Tensor) -> Tensor:

@@ -3,6 +3,8 @@ interpolated between them."""
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,15 @@ from neuralcodec.nn.exact import ExactConv2d, ExactModule
 ANCHORS = 9
 SPAN = QUALITY_STEPS // (ANCHORS - 1)
 """Quality indexes between two neighbouring anchors (25)."""
+
+LAMBDA_LOW, LAMBDA_HIGH = 64.0, 16384.0
+"""Weights of the squared error of samples in 0..1 against one bit per pixel, at quality 0 and 100; geometric in between."""
+
+
+def quality_lambda(quality: Tensor) -> Tensor:
+    """Lagrangian weight for quality indexes (B,) 0..200 -> (B,)."""
+    span = math.log(LAMBDA_HIGH / LAMBDA_LOW)
+    return torch.exp(math.log(LAMBDA_LOW) + span * quality.float() / QUALITY_STEPS)
 
 
 def _position(quality: Tensor) -> tuple[Tensor, Tensor]:

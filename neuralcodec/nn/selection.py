@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from neuralcodec.core.errors import UsageError
+
 WIDTHS = (1.0, 0.5, 0.25)
 """Width options by index (paper 000, section 4.1: 100 %, 50 % and 25 % of the channels)."""
 
@@ -56,16 +58,48 @@ class SlimmableUnit(nn.Module):
         raise TypeError("a slimmable unit defines macs_per_position()")
 
 
+class WidthSwitch(nn.Module):
+    """Base of models whose layers all have one width at a time, ``option`` (int), of ``options`` many; 0 is the widest.
+
+    An entry of a width table has two bits, so a table is an option's two base-4 digits, the low one first."""
+
+    def __init__(self, options: int) -> None:
+        super().__init__()
+        if not 1 <= options <= 16:
+            raise UsageError(f"{options} widths: choose 1 to 16")
+        self.options, self.option = options, 0
+
+    def width_tables(self) -> list[bytes]:
+        """The table of each option: level 1 is option 0."""
+        return [bytes((option % 4, option // 4)) for option in range(self.options)]
+
+    def option_of(self, table: bytes | list[int]) -> int:
+        """The inverse. Raises ValueError for a table of no option."""
+        if bytes(table) not in self.width_tables():
+            raise ValueError(f"width table {list(table)} is of none of the model's {self.options} widths")
+        return self.width_tables().index(bytes(table))
+
+
 def units(module: nn.Module) -> dict[str, SlimmableUnit]:
     """All slimmable units of a module by qualified name, in definition order: the order of a width table."""
     return {name: m for name, m in module.named_modules() if isinstance(m, SlimmableUnit)}
 
 
+def check_table(module: nn.Module, table: bytes | list[int]) -> None:
+    """Raises ValueError for a width table that cannot be the module's."""
+    if isinstance(module, WidthSwitch):
+        module.option_of(table)
+    elif (count := len(units(module))) != len(table):
+        raise ValueError(f"width table has {len(table)} entries, the model {count} slimmable units")
+
+
 def apply_widths(module: nn.Module, table: bytes | list[int]) -> None:
-    """Set every unit's option from a width table. Raises ValueError when lengths or options do not fit."""
+    """Set every unit's option from a width table, or that of a WidthSwitch. Raises ValueError when lengths or options do not fit."""
+    check_table(module, table)
+    if isinstance(module, WidthSwitch):
+        module.option = module.option_of(table)
+        return
     found = list(units(module).values())
-    if len(found) != len(table):
-        raise ValueError(f"width table has {len(table)} entries, the model {len(found)} slimmable units")
     if any(not 0 <= option < len(WIDTHS) for option in table):
         raise ValueError("width table holds an unknown option")
     for unit, option in zip(found, table):

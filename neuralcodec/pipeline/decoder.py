@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from neuralcodec.bitstream import Arithmetic, Damage, EndOfStream, FramePacket, GopStart, Packet, StreamReader
-from neuralcodec.codecs.coding import FlagshipCoder, Parsed, place
+from neuralcodec.codecs.coders import coder_for, place
+from neuralcodec.codecs.coding import FlagshipCoder, Parsed
 from neuralcodec.codecs.files import LoadedModel
 from neuralcodec.core.errors import ModelError, NcodecError, StreamError, UsageError
 from neuralcodec.core.types import Frame, SidePacket
@@ -129,7 +130,7 @@ class StreamDecoder:
 
     def _decode_group(self, job: Job[tuple, Result]) -> None:
         torch.set_num_threads(self._threads)
-        coder = FlagshipCoder(self.loaded.model, self.device)
+        coder = coder_for(self.loaded.model, self.device)
         parsed: queue.Queue = queue.Queue(PARSE_AHEAD)
         over = threading.Event()
         thread = threading.Thread(target=self._parse_group, args=(job, coder, parsed, over), daemon=True)

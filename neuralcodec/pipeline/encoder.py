@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
 
 from neuralcodec.bitstream import Arithmetic, Chapter, FramePacket, StreamHeader, StreamWriter
-from neuralcodec.codecs.coding import CASCADE, Coded, FlagshipCoder, Planes, place
+from neuralcodec.codecs.coders import check_route, coder_for, place
+from neuralcodec.codecs.coding import CASCADE, Coded, Planes
 from neuralcodec.codecs.files import LoadedModel
 from neuralcodec.core.errors import UsageError
 from neuralcodec.core.types import QUALITY_STEPS, Frame, SidePacket, SideStream, VideoProperties
@@ -42,6 +43,8 @@ class EncodeOptions:
     """Quality indexes by which intra frames are better than the frames that refer to them (as x264's ipratio)."""
     cascade: tuple[int, ...] = CASCADE
     """Quality indexes that are added to those of P frames, in turn."""
+    route: str | None = None
+    """How capacities are chosen, in models that have them by block (codecs.adanic_coding.route_option); None: as the model does."""
 
     def quality_index(self) -> int:
         """Raises UsageError for a quality off the grid."""
@@ -66,14 +69,17 @@ class StreamEncoder:
                  program: str = "") -> None:
         if not 1 <= options.level <= loaded.levels:
             raise UsageError(f"level {options.level}: model {loaded.name!r} has levels {', '.join(map(str, range(1, loaded.levels + 1)))}")
+        check_route(loaded.model, options.route, options.level)
         if options.gop < 0 or (options.workers is not None and options.workers < 1) or options.threads < 1:
             raise UsageError("gop is 0 or more; workers and threads are at least 1")
+        if loaded.intra_only:
+            options = replace(options, gop=1)
         self.loaded, self.video, self.options, self.device = loaded, video, options, device
         self.quality = options.quality_index()
         self.step = _frame_step(video)
         self.header = StreamHeader(
             video=video, model_id=loaded.identity, model_name=loaded.name, width_tables=loaded.widths, level=options.level,
-            arithmetic=Arithmetic.EXACT if loaded.exact else Arithmetic.FLOAT_PICTURES,
+            arithmetic=Arithmetic.EXACT if loaded.exact else Arithmetic.FLOAT_PICTURES, level_locked=loaded.level_locked,
             gop_size=options.gop, quality=self.quality, side_streams=side_streams, metadata=metadata or {}, chapters=chapters, encoder=program)
         apply_widths(loaded.model, loaded.widths[options.level - 1])
         place(loaded.model, device)
@@ -122,7 +128,7 @@ class StreamEncoder:
 
     def _encode_group(self, job: Job[Frame | SidePacket, _Result]) -> None:
         torch.set_num_threads(self.options.threads)
-        coder = FlagshipCoder(self.loaded.model, self.device)
+        coder = coder_for(self.loaded.model, self.device, self.options.route)
         if self.options.mask_modes is not None:
             coder.mask_modes = self.options.mask_modes
         size = (self.video.height, self.video.width)

@@ -15,8 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuralcodec.codecs.estimation import CELL
 from neuralcodec.core.errors import InputError, UsageError
 
+SMALLEST, WHOLE_SHARE = 24, 0.15
+"""Of foreign rectangles: least side in luma samples; share of those that fill the picture."""
 VIDEO_SUFFIXES = {".mp4", ".mkv", ".mov", ".webm", ".avi", ".y4m"}
 
 
@@ -86,21 +89,24 @@ def _read(path: Path):
 
 @dataclass
 class Batch:
-    """``y`` (T, B, 1, S, S) and ``uv`` (T, B, 2, S/2, S/2) uint8; ``flow`` (T-1, B, 2, S/8, S/8) in luma pixels (x, y), or None."""
+    """``y`` (T, B, 1, S, S) and ``uv`` (T, B, 2, S/2, S/2) uint8; ``flow`` (T-1, B, 2, S/8, S/8) in luma pixels (x, y), or None;
+    ``foreign`` (T-1, B, 1, S/8, S/8) bool, the cells of the later frames that nothing before predicts, or None."""
 
     y: Tensor
     uv: Tensor
     flow: Tensor | None
+    foreign: Tensor | None = None
 
 
 class Sampler:
     """Random crops of consecutive frames with flips, time reversal and gamma jitter.
 
-    Crops start at multiples of 8 luma samples, so that flow labels (one for 8x8) can be cut along.
+    Crops start at multiples of 8 luma samples, so that flow labels (one for 8x8) can be cut along. ``skips``: how often every frame, every second and
+    every third one is taken. ``foreign``: share of samples in which something that nothing before predicts comes in, see ``paste_foreign``.
     """
 
-    def __init__(self, packs: list[Clips], seed: int, *, gamma: float = 0.15) -> None:
-        self.packs, self.gamma = packs, gamma
+    def __init__(self, packs: list[Clips], seed: int, *, gamma: float = 0.15, skips: tuple[float, ...] = (1.0,), foreign: float = 0.0) -> None:
+        self.packs, self.gamma, self.skips, self.foreign = packs, gamma, np.array(skips), foreign
         self.rng = np.random.default_rng(seed)
         self.weights = np.array([len(p.frames) for p in packs], float)
         self.weights /= self.weights.sum()
@@ -111,7 +117,8 @@ class Sampler:
             raise UsageError(f"the training clips are too small or too short for crops of {size} and {frames} frames")
         items = [self._one(size, frames, flow) for _ in range(count)]
         stack = [torch.from_numpy(np.stack([it[i] for it in items], 1)) for i in range(2)]
-        return Batch(stack[0], stack[1], torch.from_numpy(np.stack([it[2] for it in items], 1)) if flow else None)
+        batch = Batch(stack[0], stack[1], torch.from_numpy(np.stack([it[2] for it in items], 1)) if flow else None)
+        return paste_foreign(batch, self.rng, self.foreign) if self.foreign else batch
 
     def _one(self, size: int, frames: int, flow: bool) -> tuple[np.ndarray, ...]:
         rng = self.rng
@@ -119,11 +126,15 @@ class Sampler:
         clip = rng.integers(len(pack.lengths))
         while pack.lengths[clip] < frames:
             clip = rng.integers(len(pack.lengths))
-        first = pack.starts[clip] + rng.integers(pack.lengths[clip] - frames + 1)
+        skip = 1 + rng.choice(len(self.skips), p=self.skips / self.skips.sum())
+        skip = max(1, min(skip, (pack.lengths[clip] - 1) // max(1, frames - 1)))
+        span = (frames - 1) * skip + 1
+        first = pack.starts[clip] + rng.integers(pack.lengths[clip] - span + 1)
         height, width = pack.height, pack.width
         top, left = rng.integers((height - size) // 8 + 1) * 8, rng.integers((width - size) // 8 + 1) * 8
         reverse, mirror, turn = rng.random(3) < 0.5
-        order = np.arange(first, first + frames)[:: -1 if reverse else 1]
+        dense = np.arange(first, first + span)[:: -1 if reverse else 1]
+        order = dense[::skip]
         raw = pack.frames[np.sort(order)][:: -1 if reverse else 1]
         y = raw[:, top : top + size, left : left + size]
         chroma = raw[:, height:].reshape(frames, 2, height // 2, width // 2)
@@ -131,8 +142,9 @@ class Sampler:
         f = None
         if flow:
             # Row i holds the vectors between frames i and i + 1 of the pack: [0] of the later frame, [1] of the earlier one.
-            row = pack.flow[1, order[1:]] if reverse else pack.flow[0, order[1:] - 1]
-            f = row[:, top // 8 : (top + size) // 8, left // 8 : (left + size) // 8].astype(np.float32).transpose(0, 3, 1, 2)
+            row = pack.flow[1, dense[1:]] if reverse else pack.flow[0, dense[1:] - 1]
+            f = chain_flow(row.astype(np.float32), skip)
+            f = f[:, top // 8 : (top + size) // 8, left // 8 : (left + size) // 8].transpose(0, 3, 1, 2)
         for axis, flip in ((-1, mirror), (-2, turn)):
             if flip:
                 y, uv = np.flip(y, axis), np.flip(uv, axis)
@@ -144,3 +156,41 @@ class Sampler:
             table = np.round(255 * (np.arange(256) / 255) ** g).astype(np.uint8)
             y = table[y]
         return np.ascontiguousarray(y)[:, None], np.ascontiguousarray(uv), f
+
+
+def chain_flow(flow: np.ndarray, skip: int) -> np.ndarray:
+    """Vectors of consecutive pairs (T * skip, h, w, 2) in luma samples -> of every ``skip``-th frame to the one before it (T, h, w, 2): each cell follows
+    the vector of the cell that it comes from."""
+    out = flow[skip - 1 :: skip].copy()
+    height, width = flow.shape[1:3]
+    row, column = np.mgrid[:height, :width]
+    for back in range(1, skip):
+        x = np.clip(column + np.round(out[..., 0] / CELL).astype(int), 0, width - 1)
+        y = np.clip(row + np.round(out[..., 1] / CELL).astype(int), 0, height - 1)
+        earlier = flow[skip - 1 - back :: skip]
+        out += earlier[np.arange(len(out))[:, None, None], y, x]
+    return out
+
+
+def paste_foreign(batch: Batch, rng: np.random.Generator, share: float) -> Batch:
+    """Another sample's pictures, from some frame on, in a rectangle of a sample (seldom all over it): what comes into view, and scene cuts.
+
+    Without them a P frame's networks hardly ever see what no reference predicts, and code it with several times the bits of an intra frame."""
+    frames, count, _, size, _ = batch.y.shape
+    if frames < 2 or count < 2:
+        return batch
+    y, uv, flow = batch.y.clone(), batch.uv.clone(), None if batch.flow is None else batch.flow.clone()
+    foreign = torch.zeros(frames - 1, count, 1, size // CELL, size // CELL, dtype=torch.bool)
+    for b in range(count):
+        if rng.random() >= share:
+            continue
+        start, other = rng.integers(1, frames), (b + rng.integers(1, count)) % count
+        height, width = (size, size) if rng.random() < WHOLE_SHARE else rng.integers(SMALLEST // CELL, size // CELL, 2, endpoint=True) * CELL
+        top, left = rng.integers((size - height) // CELL + 1) * CELL, rng.integers((size - width) // CELL + 1) * CELL
+        for planes, source, n in ((y, batch.y, 1), (uv, batch.uv, 2), (flow, batch.flow, CELL)):
+            if planes is not None:
+                first = start - 1 if planes is flow else start
+                where = (slice(top // n, (top + height) // n), slice(left // n, (left + width) // n))
+                planes[first:, b, :, *where] = source[first:, other, :, *where]
+        foreign[start - 1, b, 0, top // CELL : (top + height) // CELL, left // CELL : (left + width) // CELL] = True
+    return Batch(y, uv, flow, foreign)

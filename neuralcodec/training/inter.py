@@ -77,6 +77,9 @@ class InterStage:
             latent, motion = self.model.previous(before)
             m = code_motion(self.model.motion, flow[t - 1], y[t], current, before, motion, quality, skip=skip, prior_only=waiting)
             prediction, hidden, _ = self.model.predict(m.value, quality, before)
+            if data.foreign is not None:
+                # No vector can help there; their errors, the largest of all, would drown what motion can learn from (it collapsed within 600 steps).
+                prediction = torch.where(data.foreign[t - 1].to(device), prediction.detach(), prediction)
             motion_rate = (m.bits + m.hyper_bits) / self.size**2
             error = weighted_mse(prediction, current)
             loss = loss + (motion_rate * weight).mean()

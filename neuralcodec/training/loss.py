@@ -8,15 +8,7 @@ import torch
 from torch import Tensor
 
 from neuralcodec.core.types import QUALITY_STEPS
-
-LAMBDA_LOW, LAMBDA_HIGH = 64.0, 16384.0
-"""Weights of the squared error of samples in 0..1 against one bit per pixel, at quality 0 and 100; geometric in between."""
-
-
-def quality_lambda(quality: Tensor) -> Tensor:
-    """Lagrangian weight for quality indexes (B,) 0..200 -> (B,)."""
-    span = math.log(LAMBDA_HIGH / LAMBDA_LOW)
-    return torch.exp(math.log(LAMBDA_LOW) + span * quality.float() / QUALITY_STEPS)
+from neuralcodec.nn.quality import LAMBDA_HIGH, LAMBDA_LOW, quality_lambda
 
 
 def draw_quality(count: int, device: torch.device | None = None) -> Tensor:

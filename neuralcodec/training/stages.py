@@ -33,6 +33,8 @@ from neuralcodec.training.widths import LearnedWidths, RandomWidths, expected_co
 
 log = logging.getLogger(__name__)
 
+FRAME_SKIPS, FOREIGN_SHARE = (0.8, 0.15, 0.05), 0.1
+"""Of the stages that train P frames, see training.data."""
 STAGES = ("intra", "motion", "inter", "long", "levels")
 
 
@@ -77,7 +79,8 @@ def run_stage(options: StageOptions) -> Flagship:
         if needs_flow:
             clips.flow = np.array(load_flow(clips, options.cache, folder.name))
         packs.append(clips)
-    sampler = Sampler(packs, seed)
+    inter = options.stage in ("inter", "long", "levels")
+    sampler = Sampler(packs, seed, skips=FRAME_SKIPS if inter else (1.0,), foreign=FOREIGN_SHARE if inter else 0.0)
     build = {"intra": _intra, "motion": _motion, "inter": _inter, "long": _long, "levels": _levels}[options.stage]
     stage, groups, rate, after = build(model, sampler, options)
     trained = {id(p) for m in groups.values() for p in m.parameters()}
@@ -103,7 +106,7 @@ def load_initial(model: Flagship, source: str | Path) -> None:
     wanted = tuple(f"{p}." for p in parts) if parts else ("",)
     taken = {n: tensors[f"model.{n}"] for n in own if n.startswith(wanted) and f"model.{n}" in tensors}
     # A selection that was never trained (all zero) says nothing and must not wipe out one that was.
-    fitting = {n: t for n, t in taken.items() if t.shape == own[n].shape and not (n.endswith("selection.logits") and not t.any())}
+    fitting = {n: t for n, t in taken.items() if (t.shape == own[n].shape or n.endswith(".format")) and not (n.endswith("selection.logits") and not t.any())}
     model.load_state_dict(fitting, strict=False)
     for name, prior in model.named_modules():
         if isinstance(prior, LatentPrior) and f"{name}.fuse.weight" in fitting and f"{name}.later.0.fuse.weight" not in fitting:

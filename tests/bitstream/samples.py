@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import io
 import random
+from dataclasses import replace
 from fractions import Fraction
 
-from neuralcodec.bitstream import Arithmetic, Chapter, FramePacket, StreamHeader, StreamWriter
+from neuralcodec.bitstream import (
+    AlphaPacket,
+    Arithmetic,
+    Attachment,
+    Chapter,
+    FramePacket,
+    StreamHeader,
+    StreamWriter,
+    TilePacket,
+)
 from neuralcodec.core.types import ColourTags, SidePacket, SideStream, VideoProperties
 
 VIDEO = VideoProperties(
@@ -81,6 +91,37 @@ def make_stream(
     if finish:
         writer.finish()
     return file.getvalue(), written, side
+
+
+STILL = replace(
+    HEADER,
+    video=replace(VIDEO, width=1000, height=700, still=True, rotation=0, frame_rate=None, gray=True),
+    side_streams=(),
+    chapters=(),
+    tile_size=256,
+)
+
+
+def make_still(size: int = 300, seed: int = 0) -> tuple[bytes, list[TilePacket | AlphaPacket], list[Attachment]]:
+    """A stream of a still picture in 4 x 3 tiles with alpha and attachments: its bytes, its parts and attachments in order."""
+    rng = random.Random(seed)
+    file = io.BytesIO()
+    writer = StreamWriter(file, STILL)
+    attachments = [Attachment(kind, rng.randbytes(40 * kind)) for kind in (1, 2, 3, 77)]
+    for attachment in attachments[:3]:
+        writer.write_attachment(attachment)
+    writer.start_gop(0)
+    writer.write_frame(FramePacket(True, 0, b""))
+    parts: list[TilePacket | AlphaPacket] = []
+    for row in range(3):
+        numbers = range(4 * row, 4 * row + 4)
+        parts += [TilePacket(n, rng.randbytes(rng.randint(0, size)), (64 + n, 0)) for n in numbers]
+        parts += [AlphaPacket(n, rng.randbytes(rng.randint(0, size)), (0, 128 + n), 150 + n) for n in numbers]
+        for part in parts[-8:]:
+            writer.write_tile(part)
+    writer.write_attachment(attachments[3])
+    writer.finish()
+    return file.getvalue(), parts, attachments
 
 
 def flat(groups: list[list[FramePacket]]) -> list[FramePacket]:

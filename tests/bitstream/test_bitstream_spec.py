@@ -17,7 +17,7 @@ from neuralcodec.bitstream.header import read_header
 from neuralcodec.bitstream.layout import Layout
 from neuralcodec.bitstream.limits import Limits
 from neuralcodec.bitstream.packets import frame_packet
-from tests.bitstream.samples import make_stream
+from tests.bitstream.samples import make_still, make_stream
 
 SPEC = Path(__file__).resolve().parents[2] / "bitstream_spec"
 
@@ -114,11 +114,22 @@ def parsed(layout: Layout, body: bytes, flags: int = 0) -> dict:
 @pytest.mark.parametrize("seed", range(4))
 def test_kaitai_parser_reads_the_same(nvc, seed):
     data, _, _ = make_stream(seed=seed, size=50 if seed % 2 else 5000)
-    extra = frame_packet(0x95, b"not known") + frame_packet(0x38, b"\x00\x03ext\x01payload")
+    check_kaitai(nvc, data, {1, 2, 3, 4, 5, 6, 7, 9})
+
+
+def test_kaitai_parser_reads_stills_the_same(nvc):
+    check_kaitai(nvc, make_still()[0], {1, 2, 5, 6, 7, 8, 9, 10})
+
+
+def check_kaitai(nvc, data: bytes, expected: set[int]) -> None:
+    still = StreamReader(io.BytesIO(data)).header.video.still
+    extra = b"" if still else frame_packet(0x95, b"not known") + frame_packet(0x38, b"\x00\x03ext\x01payload")
     end = len(data) - syntax.END_SIZE
     data = data[:end] + extra + data[end:]
     stream = nvc.from_bytes(data)
-    assert record(stream.header.body, syntax.HEADER) == parsed(syntax.HEADER, data[14 : 14 + stream.header.len_body])
+    features = stream.header.body.required_features.value
+    fields = data[14 : 14 + stream.header.len_body]
+    assert record(stream.header.body, syntax.HEADER, features) == parsed(syntax.HEADER, fields, features)
     assert (stream.header.version_major, stream.header.version_minor) == syntax.VERSION
     position = 18 + stream.header.len_body
     assert int.from_bytes(data[position - 4 : position], "little") == stream.header.crc
@@ -131,10 +142,10 @@ def test_kaitai_parser_reads_the_same(nvc, seed):
         body = data[body_at : body_at + packet.len_body.value]
         position = body_at + len(body) + 4
         assert packet.crc == int.from_bytes(data[position - 4 : position], "little")
-        if type_ not in syntax.BODIES:
+        if type_ not in syntax.BODIES or (type_ in syntax.STILL_TYPES and not still):
             assert packet.body == body
         elif type_ == syntax.PacketType.HEADER_COPY:
-            assert record(packet.body.body, syntax.HEADER) == record(stream.header.body, syntax.HEADER)
+            assert record(packet.body.body, syntax.HEADER, features) == record(stream.header.body, syntax.HEADER, features)
             assert read_header(body, Limits()) == StreamReader(io.BytesIO(data)).header
         else:
             layout = syntax.BODIES[syntax.PacketType(type_)]
@@ -142,7 +153,7 @@ def test_kaitai_parser_reads_the_same(nvc, seed):
             if type_ == syntax.PacketType.SIDE:
                 assert packet.body.keyframe == bool(packet.flags & syntax.SideFlag.KEYFRAME)
     assert position == len(data)
-    assert kinds == {1, 2, 3, 4, 5, 6, 7, 9}
+    assert kinds == expected
 
 
 def test_kaitai_integers_at_their_limits(nvc):

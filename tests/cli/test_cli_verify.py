@@ -211,7 +211,7 @@ def test_verifying_does_not_change_the_bytes(cli, y4m, stream, tmp_path):
 
 def test_a_still_is_verified(cli, stream, tmp_path):
     cli.decode(stream, "-o", tmp_path / "one.png", "--frames", "0:1")
-    assert encode(cli, tmp_path / "one.png", tmp_path, "-v").stderr.endswith("1 frames verified\n")
+    assert encode(cli, tmp_path / "one.png", tmp_path, "-v").stderr.endswith(", verified\n")
 
 
 def test_all_of_a_pipe_cannot_be_verified(cli, y4m):

@@ -8,7 +8,14 @@ import math
 import torch
 
 from neuralcodec.codecs.coding import CONTEXTUAL, MOTION, FlagshipCoder, Parsed, place
-from neuralcodec.codecs.exact import ExactFlagship, picture_convs, picture_gains, set_formats
+from neuralcodec.codecs.exact import (
+    ExactFlagship,
+    declare_rounding,
+    picture_convs,
+    picture_gains,
+    set_formats,
+    trunk_convs,
+)
 from neuralcodec.codecs.flagship import FlagshipConfig
 from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import IntraConfig
@@ -27,14 +34,18 @@ SIZE = (48, 80)
 CPU = torch.device("cpu")
 
 
-def random_flagship(seed: int = 0, config: FlagshipConfig = CONFIG) -> ExactFlagship:
-    """Frozen, in evaluation mode. Integers are drawn, not real numbers: those of torch.randn differ between instruction sets."""
+def random_flagship(seed: int = 0, config: FlagshipConfig = CONFIG, rounds: bool = False) -> ExactFlagship:
+    """Frozen, in evaluation mode; with ``rounds`` the pointwise layers of its trunks, and every depthwise one of its motion decoder, round their sums.
+    Integers are drawn, not real numbers: those of torch.randn differ between instruction sets."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ExactFlagship(config).eval()
     g = torch.Generator().manual_seed(seed)
     convs = picture_convs(model)
-    set_formats(model, {n: int(torch.randint(5, 9, (), generator=g)) for n, m in convs.items() if isinstance(m, NarrowConv2d)})
+    if rounds:
+        declare_rounding(model, {*trunk_convs(model), *(n for n in convs if n.startswith("motion.decoder.") and n.endswith("spatial"))})
+    narrow = {n: m for n, m in convs.items() if isinstance(m, NarrowConv2d)}
+    set_formats(model, {n: int(torch.randint(5, 9, (), generator=g)) - 4 * m.rounds for n, m in narrow.items()})
     for name, conv in convs.items():
         # Gains around one, so that features neither vanish nor are all clipped; of heads as much as gives pictures and vectors.
         size = {"intra.synthesis.head": 4, "inter.decoder.head": 1}.get(name, 0.5 if name.endswith(("spatial", "project")) else 1)

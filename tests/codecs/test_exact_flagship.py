@@ -15,11 +15,20 @@ from neuralcodec.bitstream import Arithmetic
 from neuralcodec.codecs import conversion
 from neuralcodec.codecs.coding import CONTEXTUAL, MOTION, FlagshipCoder, Planes
 from neuralcodec.codecs.complexity import ENCODER, complexity
-from neuralcodec.codecs.exact import ExactFlagship, freeze_pictures, picture_convs, picture_gains
+from neuralcodec.codecs.exact import (
+    ExactFlagship,
+    declare_rounding,
+    freeze_pictures,
+    picture_convs,
+    picture_gains,
+    set_formats,
+    trunk_convs,
+)
 from neuralcodec.codecs.files import load_model, save_model
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig, Reference
 from neuralcodec.codecs.intra import IntraConfig
 from neuralcodec.core.errors import ModelError, StreamError, UsageError
+from neuralcodec.nn.bfloat16 import BYTE_LIMIT, use_carriers
 from neuralcodec.nn.carriers import int64_execution
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.exact_slimmable import ExactBlock
@@ -33,9 +42,19 @@ def equal(a, b):
     return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@pytest.fixture(scope="module")
-def model():
-    return random_flagship.random_flagship()
+@pytest.fixture(scope="module", params=["exact sums", "rounded sums"])
+def model(request):
+    return random_flagship.random_flagship(rounds=request.param == "rounded sums")
+
+
+@pytest.fixture(params=["float32", "bfloat16"])
+def carriers(request, model):
+    """Those of products whose sums are rounded; nothing to a model that rounds none."""
+    if request.param == "bfloat16" and not any(c.rounds for c in picture_convs(model).values()):
+        pytest.skip("no layer rounds")
+    use_carriers(request.param)
+    yield
+    use_carriers("auto")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +65,7 @@ def expected(model):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_frozen_execution_is_the_definition(model, expected, threads):
+def test_frozen_execution_is_the_definition(model, expected, carriers, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -75,7 +94,7 @@ def test_a_batch_is_its_pictures(model):
             assert torch.equal(reference.uv.long(), both[2 * number + 1][item : item + 1])
 
 
-def test_memory_layout_does_not_matter(model, expected):
+def test_memory_layout_does_not_matter(model, expected, carriers):
     contiguous = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
     assert equal(pictures(contiguous, tables(model)[0], 133, 300), expected[0, 133])
     apply_widths(model, tables(model)[0])
@@ -98,9 +117,13 @@ def train_pictures(model, quality, size):
     return planes, packed.square().mean() + p_packed.square().mean() + vectors.square().mean()
 
 
-def test_training_computes_what_is_deployed():
+@pytest.mark.parametrize("rounds", [False, True])
+def test_training_computes_what_is_deployed(rounds):
     torch.manual_seed(3)
     model = ExactFlagship(CONFIG).train()
+    if rounds:
+        declare_rounding(model, trunk_convs(model))
+        set_formats(model, {n: 8 - 4 * c.rounds for n, c in picture_convs(model).items()})
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, ExactBlock):
@@ -191,7 +214,9 @@ def spoil(tensors, how):
         "format below": lambda: tensors["inter.decoder.fuse.conv.format"].fill_(-5),
         "format that leads nowhere": lambda: tensors[f"{block}.mix.format"][1].add_(1),
         "format of a wide output": lambda: tensors[f"{block}.project.format"][1].sub_(1),
-        "format of three": lambda: tensors.update({f"{block}.mix.format": torch.ones(3, dtype=torch.int8)}),
+        "seven significant bits": lambda: tensors.update({f"{block}.mix.format": torch.tensor([*tensors[f"{block}.mix.format"][:2], 7]).to(torch.int8)}),
+        "format of four": lambda: tensors.update({f"{block}.mix.format": torch.full((4,), 8, dtype=torch.int8)}),
+        "format of none": lambda: tensors.update({f"{block}.mix.format": torch.tensor(8, dtype=torch.int8)}),
         "format of another type": lambda: tensors.update({f"{block}.mix.format": tensors[f"{block}.mix.format"].int()}),
         "weight -128": lambda: tensors[f"{block}.mix.weight"].fill_(-128),
         "wide weight 8192": lambda: tensors["motion.decoder.head.weight"].fill_(8192),
@@ -211,7 +236,7 @@ def spoil(tensors, how):
 
 
 SPOILT = ["no format", "no exponent", "no gain", "format beyond", "format below", "format that leads nowhere", "format of a wide output",
-          "format of three", "format of another type", "weight -128", "wide weight 8192", "weight of another type", "weight of another shape",
+          "seven significant bits", "format of four", "format of none", "format of another type", "weight -128", "wide weight 8192", "weight of another type", "weight of another shape",
           "exponent 15", "wide exponent 21", "negative exponent", "bias beyond the bound", "least bias", "gain beyond", "gain of another type",
           "encoder not finite", "encoder of integers"]
 
@@ -347,6 +372,23 @@ def test_a_conversion_fits_its_formats_to_what_it_saw(twin, converted):
         brighter.intra.synthesis.units.encode.add_(3)
     conversion.calibrate(brighter, [list(clip(1))], tables(twin)[:1], (200,))
     assert brighter.intra.synthesis.trunk[0].mix.frac_in <= chosen["intra.synthesis.trunk.0.mix"] - 2
+
+
+def test_trunks_may_round_after_a_conversion(twin, converted):
+    rounded = conversion.from_float(twin, [list(clip(2))], tables(twin)[:1], (110,), bfloat16_trunks=True)
+    convs, before = picture_convs(rounded), picture_convs(converted)
+    rounds = {n for n, c in convs.items() if c.rounds}
+    assert rounds == {n for n in before if ".trunk." in n and not n.endswith("spatial")}
+    assert all(convs[name].limit_in == BYTE_LIMIT for name in rounds)
+    assert sum(convs[name].frac_in - before[name].frac_in for name in rounds) < -len(rounds)
+    for block in (m for m in rounded.modules() if isinstance(m, ExactBlock)):
+        assert (block.mix.limit_out, block.expand.limit_out) == (block.spatial.limit_in, block.project.limit_in)
+    for model in (twin, rounded):
+        apply_widths(model, tables(twin)[0])
+    coder, reference = FlagshipCoder(rounded), None
+    for number, frame in enumerate(coded(twin, 110)):
+        reference = coder.reconstruct("P" if number else "I", frame.parsed, 110, reference)
+        assert 38 < psnr(reference, frame.planes) < 60
 
 
 def test_a_converted_model_is_saved_and_decodes_its_own_stream(converted, tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sweep_work import Record, Setting
+from sweep_work import CARRIERS, Record, Setting
 
 Job = dict[str, object]
 """Arguments of Worker.do."""
@@ -19,17 +19,27 @@ class SweepError(Exception):
 
 @dataclass
 class Trial:
-    """A clip that is encoded in each setting of ``encoders``, and decoded in each of ``decoders``. ``options``: those of Worker.encode but its path."""
+    """A clip that is encoded in each setting of ``encoders``, and decoded in each of ``decoders``. ``options``: those of Worker.encode but its path.
+    Of settings that differ in their carriers alone the first one will do where the model has no layer that rounds its sums (``rounds``)."""
 
     name: str
     encoders: Sequence[Setting]
     decoders: Sequence[Setting]
     options: Job
+    rounds: bool = False
     made: dict[Setting, tuple[Record, str]] = field(default_factory=dict)
     """What each encoder reconstructed, and the digest of its stream."""
 
+    def __post_init__(self) -> None:
+        self.encoders, self.decoders = ([s for s in some if matters(s, self.rounds)] for some in (self.encoders, self.decoders))
+
     def path(self, folder: Path, encoder: Setting) -> Path:
         return folder / f"{self.name}-{self.encoders.index(encoder)}.nvc"
+
+
+def matters(setting: Setting, rounds: bool) -> bool:
+    """Whether a setting is another one to a model with or without layers that round their sums."""
+    return rounds or setting.carriers == CARRIERS[0]
 
 
 @dataclass(frozen=True)

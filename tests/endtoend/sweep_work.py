@@ -28,23 +28,26 @@ INSTRUCTION_SETS = {
 """oneDNN's names, with PyTorch's and MKL's for the same."""
 VARIABLES = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
 LAYOUTS = ("channels_last", "contiguous")
+CARRIERS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
 class Setting:
     """How networks are run. ``layout`` "contiguous" has the weights, and whatever enters any layer, in that memory layout; otherwise they are as
-    the codec wants them, which is channels last."""
+    the codec wants them, which is channels last. ``carriers`` are those of layers that round their sums to bfloat16; where the processor has no
+    instructions for it, PyTorch computes in bfloat16 all the same, slowly."""
 
     isa: str = EVERYTHING
     threads: int = 1
     layout: str = LAYOUTS[0]
     onednn: bool = True
     device: str = "cpu"
+    carriers: str = CARRIERS[0]
 
     @property
     def name(self) -> str:
         parts = [self.isa, f"{self.threads} thread{'s' if self.threads > 1 else ''}", "oneDNN" if self.onednn else "no oneDNN"]
-        return ", ".join([self.device, *(parts if self.device == "cpu" else ()), self.layout])
+        return ", ".join([self.device, *(parts if self.device == "cpu" else ()), self.layout, self.carriers])
 
     def environment(self) -> dict[str, str]:
         """What a process needs; none of VARIABLES may be there besides."""
@@ -90,12 +93,14 @@ class Worker:
     def __init__(self, setting: Setting) -> None:
         import torch
 
+        from neuralcodec.nn.bfloat16 import use_carriers
         from neuralcodec.pipeline.device import choose_device, prepare_exact
 
         self.setting, self.device = setting, choose_device(setting.device)
         self._layout = torch.contiguous_format if setting.layout == "contiguous" else torch.channels_last
         if setting.layout == "contiguous":
             self.hook = torch.nn.modules.module.register_module_forward_pre_hook(lambda _, given: tuple(map(self._laid_out, given)))
+        use_carriers(setting.carriers)
         torch.set_num_threads(setting.threads)
         prepare_exact(self.device)
 
@@ -153,11 +158,12 @@ class Worker:
             writer.finish()
         return digests.finish()
 
-    def random(self) -> Record:
-        """A model of random integers up to their limits, with latents up to theirs, at three widths: no stream, pictures alone."""
+    def random(self, rounds: bool) -> Record:
+        """A model of random integers up to their limits, with latents up to theirs, at three widths: no stream, pictures alone. With ``rounds`` one
+        that rounds sums."""
         import random_flagship
 
-        model = random_flagship.random_flagship().to(memory_format=self._layout)
+        model = random_flagship.random_flagship(rounds=rounds).to(memory_format=self._layout)
         return Record(True, random_flagship.digest(model, self.device))
 
 

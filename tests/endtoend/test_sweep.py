@@ -19,27 +19,32 @@ X86 = platform.machine() in ("x86_64", "AMD64")
 OLD = Setting("SSE41" if X86 else EVERYTHING, 1, "contiguous", False)
 MIDDLE = Setting("AVX2" if "AVX2" not in sweep.lacking() else OLD.isa)
 NEW = Setting(threads=2)
+CARRIED = Setting(OLD.isa, carriers="bfloat16")
 STREAM = sweep.CONFORMANCE / "level1_derived.nvc"
+ROUNDED = sweep.ROUNDING / "level2_exceptions.nvc"
 
 
 def test_settings_agree(exact_toy_path, tmp_path):
-    jobs = {"stream": {"kind": "decode", "path": str(STREAM), "model": str(sweep.CONFORMANCE / "exact.safetensors")}, "random": {"kind": "random"}}
+    jobs = {name: {"kind": "decode", "path": str(stream), "model": str(next(stream.parent.glob("*.safetensors"))), "rounds": name == "rounded"}
+            for name, stream in (("stream", STREAM), ("rounded", ROUNDED))}
+    jobs["random"] = {"kind": "random", "rounds": True}
     options = {"model": str(exact_toy_path), "clip": "made-up", "frames": 2, "gop": 0, "level": 1, "quality": 30.0}
-    trial = Trial("pairs", [OLD, NEW], [OLD, NEW], options)
-    found, decoded = sweep.sweep([OLD, MIDDLE, NEW], jobs, [trial], tmp_path)
-    meant = published(sweep.CONFORMANCE / "conformance.json", [STREAM])[str(STREAM)]
-    lines = [*compared("stream", found["stream"], meant), *compared("random", found["random"])]
-    assert len(lines) == 6 and all(line["ok"] for line in lines), lines
-    assert len(found["stream"][NEW].frames) == 4
-    assert found["stream"][NEW].pictures != found["random"][NEW].pictures
+    trial = Trial("pairs", [OLD, NEW], [OLD, CARRIED, NEW], options)
+    found, decoded = sweep.sweep([OLD, CARRIED, MIDDLE, NEW], jobs, [trial], tmp_path)
+    meant = {name: published(stream.parent / "conformance.json", [stream])[str(stream)] for name, stream in (("stream", STREAM), ("rounded", ROUNDED))}
+    lines = [line for name, records in found.items() for line in compared(name, records, meant.get(name))]
+    assert len(lines) == 11 and all(line["ok"] for line in lines), lines
+    assert [len(records) for records in found.values()] == [3, 4, 4]  # carriers are nothing to the first
+    assert len(found["stream"][NEW].frames) == len(found["rounded"][CARRIED].frames) == 4
+    assert len({records[NEW].pictures for records in found.values()}) == 3
     pairs = list(paired(trial, decoded["pairs"]))
     assert [(p["ok"], p["decoders"], p["frames"], p["exact"]) for p in pairs] == [(True, 2, 2, True)] * 2, pairs
 
 
 def test_every_combination_is_a_setting():
     settings = sweep.all_settings(["SSE41", EVERYTHING], "cuda")
-    assert len(settings) == len({s.name for s in settings}) == 18
-    assert [s.layout for s in settings if s.device == "cuda"] == ["channels_last", "contiguous"]
+    assert len(settings) == len({s.name for s in settings}) == 36
+    assert [s.layout for s in settings if s.device == "cuda"] == ["channels_last", "channels_last", "contiguous", "contiguous"]
     environment = Setting("AVX512_CORE_BF16", 2).environment()
     assert environment["ONEDNN_MAX_CPU_ISA"] == "AVX512_CORE_BF16" and environment["ATEN_CPU_CAPABILITY"] == "avx512"
     assert set(Setting().environment()).isdisjoint(environment.keys() - {"OMP_NUM_THREADS", "OMP_WAIT_POLICY"})
@@ -53,7 +58,7 @@ def test_what_the_processor_lacks_is_named(capsys, monkeypatch):
         assert sweep.main() == code
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [line["skipped"] for line in lines if "skipped" in line] == [n for n in isas if n == "AVX512_CORE_BF16"]
-        assert len(lines) == 8 + len(isas) - 1
+        assert len(lines) == 16 + len(isas) - 1
     monkeypatch.setattr(sys, "argv", ["sweep.py", "--device", "cpu", "--isa", "AVX512_CORE_BF16"])
     assert sweep.main() == 2 and capsys.readouterr().err == "sweep: no setting is left\n"
     assert set(INSTRUCTION_SETS) >= {"SSE41", "AVX2", "AVX512_CORE", "AVX512_CORE_BF16"}
@@ -69,8 +74,22 @@ def test_a_difference_is_found():
     assert all(line["ok"] for line in compared("s", {OLD: one, NEW: other}))
     other.latents = "y"
     assert [line["ok"] for line in compared("s", {OLD: one, NEW: other})] == [True, False]
-    trial = Trial("t", [OLD, NEW], [OLD, NEW], {}, {OLD: (one, "d1"), NEW: (one, "d2")})
+    trial = Trial("t", [OLD, NEW], [OLD, NEW], {}, made={OLD: (one, "d1"), NEW: (one, "d2")})
     assert [(p["ok"], len(p["differ"])) for p in paired(trial, {"d1": {OLD: one, NEW: other}, "d2": {OLD: one, NEW: one}})] == [(False, 1), (True, 0)]
+
+
+def test_a_clip_is_encoded_once_at_each_level(exact_toy_path, tmp_path):
+    args = sweep.parse(["--clip", "made-up", "--frames", "2", "--levels", "1", "3", "--model", str(exact_toy_path)])
+    spoken: list[str] = []
+    lines = list(sweep.results(args, [CARRIED, NEW], tmp_path, spoken.append))
+    assert [(p["trial"], p["encoder"], p["decoders"], p["frames"], p["ok"]) for p in lines] == [
+        (f"clip, level {level}", NEW.name, 1, 2, True) for level in (1, 3)]
+    assert len({p["pictures"] for p in lines}) == 2 and all(sum(p["pictures"] in text for text in spoken) == 1 for p in lines)
+    both = [OLD, CARRIED]
+    for rounds in (False, True):
+        trial = Trial("t", both, both, {}, rounds)
+        assert trial.encoders == trial.decoders == (both if rounds else [OLD])
+    assert sweep.rounds(str(sweep.ROUNDING / "bfloat16.safetensors"), ROUNDED) and not sweep.rounds(str(exact_toy_path))
 
 
 def test_published_md5s_are_held_against(tmp_path):
@@ -126,4 +145,4 @@ def test_another_kernel_than_the_settings_is_an_error(tmp_path, monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", pretend)
     with pytest.raises(SweepError, match="DEFAULT, not AVX2"):
-        sweep.run(setting, {"random": {"kind": "random"}}, tmp_path)
+        sweep.run(setting, {"random": {"kind": "random", "rounds": False}}, tmp_path)

@@ -11,11 +11,11 @@ from torch import nn
 
 from neuralcodec.codecs.prior import LatentPrior, exact_parts
 from neuralcodec.core.errors import UsageError
-from neuralcodec.nn.exact import ACCUMULATOR_LIMIT, ExactConv2d, ExactModule, ExactSequential, round_to_significant
+from neuralcodec.nn.bfloat16 import round_to_significant
+from neuralcodec.nn.exact import ACCUMULATOR_LIMIT, ExactConv2d, ExactModule, ExactSequential
 from neuralcodec.nn.fixed import Fixed, concatenate
 
 HIDDEN = {"frac_in": 6, "limit_in": 1023, "frac_out": 6, "limit_out": 1023}
-BYTES = {"frac_in": 0, "limit_in": 255, "frac_out": 0, "limit_out": 255, "accumulator": "bfloat16"}
 LAYERS = {
     "pointwise": {"cin": 24, "cout": 20} | HIDDEN,
     "from_symbols": {"cin": 16, "cout": 24} | HIDDEN | {"frac_in": 0, "limit_in": 127},
@@ -23,8 +23,6 @@ LAYERS = {
     "depthwise": {"cin": 24, "cout": 24, "kernel": 3, "groups": 24} | HIDDEN,
     "dense_3x3": {"cin": 16, "cout": 16, "kernel": 3} | HIDDEN,
     "mean_head": {"cin": 24, "cout": 12} | HIDDEN | {"frac_out": 4, "limit_out": 2047, "relu": False},
-    "bfloat16_pointwise": {"cin": 24, "cout": 20} | BYTES,
-    "bfloat16_depthwise": {"cin": 24, "cout": 24, "kernel": 3, "groups": 24, "relu": False} | BYTES,
 }
 
 
@@ -67,8 +65,6 @@ def defined(layer, x, extra=None):
         acc = (w[o] * (window if layer.groups == 1 else window[o : o + 1])).sum() + b[o]
         if extra is not None:
             acc += int(extra[i, o])
-        if layer.accumulator == "bfloat16":
-            acc = int(torch.tensor(float(acc), dtype=torch.float64).to(torch.bfloat16))
         s = layer.frac_in + k[o] - layer.frac_out
         y = (acc + (1 << (s - 1))) >> s if s > 0 else acc << -s
         out[i, o, r, c] = min(max(y, 0 if layer.relu else -layer.limit_out), layer.limit_out)
@@ -99,10 +95,7 @@ def test_executions_agree(name, style, memory_format, threads):
     for bias, size in itertools.product((True, False), ((5, 7), (12, 19))):
         layer, x, expected = int64_case(name, style, bias, size)
         x = Fixed(x.values.contiguous(memory_format=memory_format), x.frac, x.limit)
-        executions = ["float32", "float64"]
-        if layer.accumulator == "bfloat16" and not bias:
-            executions.append("bfloat16")
-        for execution in executions:
+        for execution in ("float32", "float64"):
             y = layer(x, execution=execution)
             assert torch.equal(y.integers, expected), execution
             assert torch.equal(y.values.double() * 2.0**y.frac, expected.double())  # integers, not merely near
@@ -138,7 +131,7 @@ def test_regression_nnpack_is_never_used(kernel, groups):
         assert torch.equal(layer(x).integers, layer(x, execution="int64").integers)
 
 
-@pytest.mark.parametrize("name", ["pointwise", "from_symbols", "mean_head", "bfloat16_pointwise"])
+@pytest.mark.parametrize("name", ["pointwise", "from_symbols", "mean_head"])
 def test_extra_bias(name):
     layer = make_layer(name, "random")
     x = make_input(layer, size=(2, 3))
@@ -152,18 +145,7 @@ def test_extra_bias(name):
     assert torch.equal(layer(x, real).integers, defined(layer, x, layer.bias_to_integers(real)))
 
 
-def test_regression_bfloat16_execution_refuses_what_it_would_round_twice():
-    layer = make_layer("bfloat16_pointwise", "random", bias=False)
-    x = make_input(layer)
-    with pytest.raises(UsageError):
-        layer(x, torch.ones(4, layer.cout, dtype=torch.int64), "bfloat16")
-    with pytest.raises(UsageError):
-        make_layer("bfloat16_pointwise", "random")(x, execution="bfloat16")
-    with pytest.raises(UsageError):
-        ExactConv2d(4, 4, frac_in=0, limit_in=257, frac_out=0, limit_out=255, accumulator="bfloat16")
-
-
-@pytest.mark.parametrize("wrong", [{"kernel": 5}, {"groups": 2}, {"limit_out": 1 << 23}, {"accumulator": "float16"}])
+@pytest.mark.parametrize("wrong", [{"kernel": 5}, {"groups": 2}, {"limit_out": 1 << 23}])
 def test_layers_that_cannot_be_exact_are_refused(wrong):
     with pytest.raises(UsageError):
         ExactConv2d(**{"cin": 4, "cout": 4} | HIDDEN | wrong)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from neuralcodec.core.errors import UsageError
+from neuralcodec.nn import bfloat16
+from neuralcodec.nn.bfloat16 import BYTE_LIMIT, carrier_on, use_carriers
 from neuralcodec.nn.carriers import NARROW_LIMIT, WIDE_FRAC, WIDE_LIMIT, int64_execution, observing, requantise
 from neuralcodec.nn.exact_convs import SPARSE_CHANNELS, ExactHead, NarrowConv2d, WideConv2d, _without_zeros
 from neuralcodec.nn.exact_filters import rounding_half
@@ -17,15 +20,31 @@ from neuralcodec.nn.exact_slimmable import ExactBlock, ExactPointwise, ExactSubp
 from neuralcodec.nn.selection import WIDTHS
 from neuralcodec.nn.slimmable import leading
 
+
+def rounding(layer):
+    layer.declare(True)
+    return layer
+
+
 LAYERS = {
     "mix": lambda: NarrowConv2d(20, 24, relu=True),
     "project": lambda: NarrowConv2d(24, 20),
     "spatial": lambda: NarrowConv2d(20, 20, 3, groups=20),
+    "mix, rounding": lambda: rounding(NarrowConv2d(20, 24, relu=True)),
+    "project, rounding": lambda: rounding(NarrowConv2d(40, 20)),
+    "spatial, rounding": lambda: rounding(NarrowConv2d(20, 20, 3, groups=20)),
     "up": lambda: WideConv2d(20, 24),
     "vectors": lambda: WideConv2d(20, 2, frac_out=8, limit_out=1 << 17),
 }
 FORMATS = [(-4, -4), (3, 6), (8, 8), (12, 12), (-4, 12), (12, -4)]
 SIZES = [(5, 7), (12, 19)]
+CARRIERS = ("float32", "bfloat16")
+
+
+@pytest.fixture
+def any_carriers():
+    yield
+    use_carriers("auto")
 
 
 def limit_integers(layer, generator, exponent=None):
@@ -36,7 +55,7 @@ def limit_integers(layer, generator, exponent=None):
     fan_in = layer.weight[0].numel()
     peak = torch.div(room, fan_in * layer.limit_in, rounding_mode="floor").clamp_max(layer.weight_limit)
     w = signs(layer.weight.shape, generator) * peak[:, None, None, None]
-    full = room - w.abs().flatten(1).sum(1) * layer.limit_in
+    full = room - layer.accumulated(w.abs().flatten(1).sum(1) * layer.limit_in)
     return w, torch.where(torch.arange(layer.cout) % 2 == 0, full, full // 64) * signs((layer.cout,), generator), k
 
 
@@ -86,7 +105,11 @@ def defined(layer, x, cout):
     out = np.zeros((batch, cout, height, width), dtype=np.int64)
     for i, o, r, c in np.ndindex(*out.shape):
         window = padded[i, :, r : r + layer.kernel, c : c + layer.kernel]
-        acc = ((w[o, :cin] * window) if layer.groups == 1 else w[o, 0] * window[o]).sum() + b[o]
+        acc = int(((w[o, :cin] * window) if layer.groups == 1 else w[o, 0] * window[o]).sum())
+        if layer.rounds:  # eight significant bits, half to even: Python's round of a fraction
+            unit = 1 << max(abs(acc).bit_length() - 8, 0)
+            acc = round(Fraction(acc, unit)) * unit
+        acc += b[o]
         s = layer.frac_in + k[o] - layer.frac_out
         y = (acc + (1 << (s - 1))) >> s if s > 0 else acc << -s
         out[i, o, r, c] = min(max(y, layer.low), layer.limit_out)
@@ -130,14 +153,15 @@ def test_channels_of_zeros_may_be_left_out(share):
 
 @pytest.mark.parametrize("style", ["random", "limit"])
 @pytest.mark.parametrize("name", LAYERS)
-def test_frozen_execution_is_the_definition(name, style, threads):
-    for formats, size in itertools.product(FORMATS if not name.startswith(("up", "vec")) else FORMATS[:1], SIZES):
+def test_frozen_execution_is_the_definition(name, style, threads, any_carriers):
+    for formats, size in itertools.product(FORMATS[:1] if name.startswith(("up", "vec")) else FORMATS[1::2] if "rounding" in name else FORMATS, SIZES):
         layer = make_layer(name, style, formats)
         for cin, cout in widths(layer):
             x = make_input(cin, layer.limit_in, size)
             expected = layer(x, cout).double()
             wide = torch.cat([x, x], 1)  # as the leading channels of more
-            for given in (carrier(x), x.float(), carrier(wide)[:, :cin]):
+            for given, carriers in itertools.product((carrier(x), x.float(), carrier(wide)[:, :cin]), CARRIERS if layer.rounds else CARRIERS[:1]):
+                use_carriers(carriers)
                 y = layer(given, cout)
                 assert y.dtype == torch.float32
                 assert torch.equal(y.double(), expected)
@@ -302,7 +326,11 @@ def make_unit(unit, seed=0, scale=1.0):
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("limit", [40_000, WIDE_LIMIT])
 def test_units_agree_at_every_width(width, limit, threads):
-    for unit in (ExactBlock(12), ExactPointwise(20, 12), ExactPointwise(12, 20)):
+    rounds = ExactBlock(12)
+    for layer in (rounds.mix, rounds.expand, rounds.project):
+        layer.declare(True)
+    rounds.join_limits()
+    for unit in (ExactBlock(12), rounds, ExactPointwise(20, 12), ExactPointwise(12, 20)):
         make_unit(unit, scale=1.0 if limit < WIDE_LIMIT else 30.0)
         x = make_input(12 if isinstance(unit, ExactBlock) else unit.cin, limit, (6, 9))
         unit.option = WIDTHS.index(width)
@@ -391,6 +419,65 @@ def test_bound_is_checked_to_the_unit(name):
         b[full] = wrong
         with pytest.raises(UsageError):
             layer.load_integers(w, b, k)
+
+
+@pytest.mark.parametrize("inputs", [1, 264, 320])
+@pytest.mark.parametrize("carriers", CARRIERS)
+@pytest.mark.parametrize("mkldnn", [True, False])
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+def test_sums_are_rounded_once_and_ties_go_to_even(inputs, carriers, mkldnn, threads, any_carriers):
+    """A layer whose output is its accumulator, so that an error of one unit shows."""
+    layer = rounding(NarrowConv2d(inputs, 16)).eval()
+    layer.set_format(12, 12)
+    g = torch.Generator().manual_seed(6)
+    w = torch.randint(-127, 128, layer.weight.shape, generator=g)
+    w[::4] = w[::4].abs()
+    layer.load_integers(w, torch.arange(16) - 8, torch.zeros(16))
+    x = make_input(inputs, BYTE_LIMIT, (15, 20))
+    x[0, 1:] = 0  # single products: of 15 bits, often half-way between two values of 8
+    expected = defined(layer, x[:, :, :3, :3], 16)
+    products = (layer.integer_parameters()[0][:, :1, 0, 0] * x[0, :1].flatten(1)).double()
+    unit = torch.exp2(torch.floor(torch.log2(products.abs().clamp_min(128))) - 7)
+    assert int((products.abs() % unit == unit / 2).sum()) > 100
+    use_carriers(carriers)
+    with torch.backends.mkldnn.flags(enabled=mkldnn):
+        y = layer(carrier(x))
+    assert torch.equal(y.long(), layer(x)) and torch.equal(y.long()[:, :, :3, :3], expected)
+    assert len(layer._plans) == 1 and next(iter(layer._plans.values())).weight.dtype == getattr(torch, carriers)
+
+
+def test_carriers_are_those_that_the_hardware_has(monkeypatch, any_carriers):
+    cpu = torch.device("cpu")
+    for has in (True, False):
+        bfloat16._has_instructions.cache_clear()
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has: has)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        assert carrier_on(cpu) is (torch.bfloat16 if has and torch.backends.mkldnn.is_available() else torch.float32)
+        use_carriers("float32" if has else "bfloat16")
+        assert carrier_on(cpu) is (torch.float32 if has else torch.bfloat16)
+        use_carriers("auto")
+    bfloat16._has_instructions.cache_clear()
+    with pytest.raises(UsageError, match="unknown carriers"):
+        use_carriers("float16")
+
+
+def test_a_declaration_travels_with_the_weights(threads):
+    block, other = make_unit(ExactBlock(12)), ExactBlock(12).eval()
+    for name in ("mix", "expand", "project"):
+        getattr(block, name).declare(True)
+    block.join_limits()
+    assert [layer.limit_out for layer in (block.mix, block.expand)] == [NARROW_LIMIT, BYTE_LIMIT]
+    block.set_formats(2, 5, 3, 4)
+    x = make_input(12, 200_000, (6, 9))
+    expected = block(x)
+    other.load_state_dict(block.state_dict())
+    assert [layer.rounds for layer in (other.mix, other.spatial, other.expand, other.project)] == [True, False, True, True]
+    assert torch.equal(other(x), expected) and other.expand.limit_out == BYTE_LIMIT
+    exact = make_unit(ExactBlock(12))
+    exact.set_formats(2, 5, 3, 4)
+    assert not torch.equal(exact(x), expected)
+    other.load_state_dict(exact.state_dict())
+    assert torch.equal(other(x), exact(x)) and other.expand.limit_out == NARROW_LIMIT
 
 
 def test_new_parameters_thaw_a_frozen_layer():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from math import prod
 from pathlib import Path
 
@@ -20,8 +21,8 @@ def number(text: str, sizes: dict[str, int]) -> int:
     return sum(prod(sizes.get(factor) or int(factor) for factor in term.split()) for term in text.split(" + "))
 
 
-def tensors_of_the_chapter(config: dict) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name -> type and shape of each tensor that section 10 gives a decoder."""
+def tensors_of_the_chapter(config: dict, rounds: Collection[str] = ()) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> type and shape of each tensor that section 10 gives a decoder, with layers of these names that round."""
     sizes = {"A": config["intra"]["channels"], "M": config["motion"]["channels"], "X": config["inter"]["channels"],
              "LA": config["intra"]["latent"], "LM": config["motion"]["latent"], "LX": config["inter"]["latent"]}
     blocks = {}
@@ -40,12 +41,13 @@ def tensors_of_the_chapter(config: dict) -> dict[str, tuple[str, tuple[int, ...]
             numbers = tuple(number(text, sizes | {"C": c}) for text in weight.strip("()").split(", "))
             shapes[name.replace("U.", f"{unit}.") if unit else name] = (kind.split(",")[0], numbers)
     found = {}
-    for text, of, kind, *_ in rows("tensor"):
+    for text, of, kind, shape_text, _ in rows("tensor"):
         tensor = text.strip("`")
         if tensor.startswith("N."):
             for name, (layer_kind, shape) in shapes.items():
                 if layer_kind in of:
-                    own = {"N.weight": shape, "N.format": (2,)}.get(tensor, shape[:1])
+                    entries = re.findall(r"\((\d)\)", shape_text)  # of a format that is short, and of one that is long
+                    own = (int(entries[name in rounds]),) if entries else shape if tensor == "N.weight" else shape[:1]
                     found[tensor.replace("N.", f"{name}.")] = (kind, own)
         else:
             found |= {row[0].strip("`"): (kind, (9, sizes[row[1].strip("()").split(", ")[1]])) for row in rows("gain")}

@@ -134,7 +134,8 @@ def built(tensors: dict[str, np.ndarray]) -> ExactFlagship:
 
 
 @pytest.mark.parametrize("largest", [14, 32767])
-@pytest.mark.parametrize(("make", "seed"), [(exact_models.random_tensors, 1), *((exact_models.limit_tensors, seed) for seed in range(5))])
+@pytest.mark.parametrize(("make", "seed"), [(exact_models.random_tensors, 1), *((exact_models.limit_tensors, seed) for seed in range(5)),
+                                            (exact_models.rounded_trunks, 1), *((exact_models.rounded_limits, seed) for seed in range(3))])
 def test_random_models_give_the_same_pictures(make, seed, largest):
     tensors, rng = make(seed), np.random.default_rng(seed)
     model = built(tensors)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from fractions import Fraction
 
 import exact_models
 import numpy as np
 import pytest
+import torch
 from exact_chapter import CHAPTER, rows, tensors_of_the_chapter
 from exact_models import CONFIG, malformations
 from reference import exact_layers, pictures
-from reference.exact_layers import POWERS, Convolution, Gain, Layer, rshift
+from reference.exact_layers import POWERS, Convolution, Gain, Layer, rounded, rshift
 from reference.exact_pictures import ExactPictures, compensate
 from reference.networks import Latent, ModelError
 
@@ -67,19 +69,23 @@ def by_definition(conv: Convolution, x: np.ndarray, outputs: int) -> list[list[l
         out.append([[0] * columns for _ in range(rows)])
         for r in range(rows):
             for s in range(columns):
-                total = int(conv.bias[o])
+                total = 0
                 for i in range(1 if depthwise else c):
                     for u in range(2 * margin + 1):
                         for v in range(2 * margin + 1):
                             y, z = r + u - margin, s + v - margin
                             if 0 <= y < rows and 0 <= z < columns:
                                 total += int(conv.weight[o, i, u, v]) * values[o if depthwise else i][y][z]
+                if conv.rounds:
+                    unit = 2 ** max(abs(total).bit_length() - 8, 0)
+                    total = round(Fraction(total, unit)) * unit
+                total += int(conv.bias[o])
                 y = (total + 2 ** (shift - 1)) // 2**shift if shift > 0 else total * 2**-shift
-                out[o][r][s] = min(max(y, 0 if conv.layer.next_layer else -conv.layer.limit_out), conv.layer.limit_out)
+                out[o][r][s] = min(max(y, 0 if conv.layer.next_layer else -conv.limit_out), conv.limit_out)
     return out
 
 
-@pytest.mark.parametrize("make", [exact_models.random_tensors, exact_models.limit_tensors])
+@pytest.mark.parametrize("make", [exact_models.random_tensors, exact_models.limit_tensors, exact_models.rounded_trunks, exact_models.rounded_limits])
 def test_convolutions_are_the_sums_of_the_definition(make):
     rng, seen, cut = np.random.default_rng(5), set(), 0
     for seed in range(3):
@@ -87,15 +93,22 @@ def test_convolutions_are_the_sums_of_the_definition(make):
         for name, conv in side.convolutions.items():
             outputs, inputs = conv.layer.shape[:2]
             depthwise = conv.layer.shape[2] == 3
-            limit = conv.layer.limit_in
+            limit = conv.limit_in
             x = rng.choice([-limit, limit, limit - 1, 0, 1, -3], (outputs if depthwise else inputs, 2, 3))
             n = max(1, outputs // 2)
             for a, c in ((outputs, len(x)), (n, n if depthwise else max(1, inputs // 2))):
                 got = conv(x[:c], a)
                 assert got.tolist() == by_definition(conv, x[:c], a), name
                 seen |= set(np.sign(got).ravel().tolist())
-                cut += np.count_nonzero(np.abs(got) == conv.layer.limit_out)
-    assert seen == {-1, 0, 1} and (make is exact_models.random_tensors or cut > 100)
+                cut += np.count_nonzero(np.abs(got) == conv.limit_out)
+    assert seen == {-1, 0, 1} and (make in (exact_models.random_tensors, exact_models.rounded_trunks) or cut > 100)
+
+
+def test_rounding_is_that_of_the_chapter():
+    examples = [(int(n), int(r)) for n, r in re.findall(r"\bR\((-?\d+)\) = (-?\d+)", CHAPTER)]
+    assert len(examples) == 5 and [rounded(np.array(n)) for n, _ in examples] == [r for _, r in examples]
+    n = np.concatenate([np.arange(-3000, 3001), 2**24 - 1 - np.arange(70_000)])
+    assert np.array_equal(rounded(n), torch.from_numpy(n).float().bfloat16().double().numpy())
 
 
 def tiny(shape: tuple[int, ...], weight: list[int], bias: list[int], exponent: list[int], frac: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -173,6 +186,8 @@ def test_the_networks_are_those_of_pictures(option, quality):
 def test_tables_of_the_chapter_are_those_of_the_reference():
     expected = {name: (t.dtype.name, t.shape) for name, t in exact_models.random_tensors(1).items()}
     assert tensors_of_the_chapter(CONFIG) == expected
+    expected = {name: (t.dtype.name, t.shape) for name, t in exact_models.rounded_trunks(1).items()}
+    assert tensors_of_the_chapter(CONFIG, exact_models.TRUNKS) == expected
     layers = exact_layers.layers(CONFIG)
     for text, kind, _, limit_in, frac_out, limit_out in rows("layer"):
         name = text.strip("`").replace("U.", "intra.synthesis.trunk.1.")

@@ -12,13 +12,15 @@ import torch
 from click.testing import CliRunner
 
 from neuralcodec.cli.train import train
-from neuralcodec.codecs.exact import ExactFlagship, picture_convs, picture_gains
+from neuralcodec.codecs.conversion import fold
+from neuralcodec.codecs.exact import ExactFlagship, declare_rounding, picture_convs, picture_gains, trunk_convs
 from neuralcodec.codecs.files import load_model, save_model
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
 from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
 from neuralcodec.core.errors import InputError, UsageError
+from neuralcodec.nn.bfloat16 import BYTE_LIMIT
 from neuralcodec.nn.exact_convs import NarrowConv2d
 from neuralcodec.nn.selection import units
 from neuralcodec.nn.slimmable import SlimmableBlock
@@ -102,7 +104,28 @@ def test_conversion_by_command(exact_file: Path, float_file: Path) -> None:
 def test_conversion_needs_clips(float_file: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(train, ["export", "--run", str(float_file), "--exact", "-o", str(tmp_path / "no.safetensors")])
     assert result.exit_code != 0 and "--data" in str(result.exception)
+    result = CliRunner().invoke(train, ["export", "--run", str(float_file), "--bfloat16-trunks", "-o", str(tmp_path / "no.safetensors")])
+    assert result.exit_code != 0 and "--exact" in str(result.exception)
     assert not (tmp_path / "no.safetensors").exists()
+
+
+def test_the_command_passes_on_that_trunks_round(root: Path, float_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def convert(model: Flagship, *_: object, bfloat16_trunks: bool) -> ExactFlagship:
+        assert bfloat16_trunks
+        exact = fold(model)
+        declare_rounding(exact, trunk_convs(exact))
+        return exact
+
+    monkeypatch.setattr("neuralcodec.codecs.flagship.Flagship", lambda config=None: Flagship(config or SMALL))
+    monkeypatch.setattr("neuralcodec.codecs.conversion.from_float", convert)
+    result = CliRunner().invoke(train, ["export", "--run", str(float_file), "--exact", "--bfloat16-trunks", "--data", str(root / "clips"),
+                                        "--cache", str(root / "cache"), "-o", str(tmp_path / "rounded.safetensors")])
+    assert result.exit_code == 0, result.output
+    # Training goes on with what was declared.
+    model = ExactFlagship(SMALL)
+    load_initial(model, tmp_path / "rounded.safetensors")
+    assert {n for n, c in picture_convs(model).items() if c.rounds} == set(trunk_convs(model)) != set()
+    assert model.intra.synthesis.trunk[0].expand.limit_out == BYTE_LIMIT
 
 
 @pytest.mark.parametrize("policy", [RandomWidths(1.0), LearnedWidths()])

@@ -28,7 +28,7 @@ from neuralcodec.core.errors import InputError, UsageError
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import pack
 from neuralcodec.nn.selection import units
-from neuralcodec.training.data import Clips, Sampler, decode_pack
+from neuralcodec.training.data import Batch, Clips, Sampler, chain_flow, decode_pack, paste_foreign
 from neuralcodec.training.flow import load_flow
 from neuralcodec.training.inter import InterStage
 from neuralcodec.training.loss import psnr, quality_lambda, weighted_mse
@@ -102,17 +102,44 @@ def test_flow_labels_point_backwards_in_luma_samples(clips: Clips) -> None:
     assert np.allclose(np.median(clips.flow[1, :5, 4:-4, 4:-4].astype(float), (0, 1, 2)), [3, 1], atol=0.3)
 
 
+@pytest.mark.parametrize("skips", [(1.0,), (0.0, 1.0)])
 @pytest.mark.parametrize("seed", range(6))
-def test_crops_flips_and_reversal_keep_flow_and_frames_together(clips: Clips, seed: int) -> None:
-    """Warping the earlier frame of a batch by its flow label must give the later one, however it was turned."""
+def test_crops_flips_and_reversal_keep_flow_and_frames_together(clips: Clips, seed: int, skips: tuple[float, ...]) -> None:
+    """Warping the earlier frame of a batch by its flow label must give the later one, however it was turned and whatever was left out."""
     from neuralcodec.nn.compensation import compensate
 
-    batch = Sampler([clips], seed, gamma=0.0).batch(64, 4, 3, flow=True)
+    batch = Sampler([clips], seed, gamma=0.0, skips=skips).batch(64, 4, 3, flow=True)
     y, uv = batch.y.float(), batch.uv.float()
     for t in (1, 2):
         still = (y[t] - y[t - 1]).square().mean()
         moved = (y[t] - compensate(y[t - 1], uv[t - 1], batch.flow[t - 1])[0]).square().mean()
         assert moved < 0.5 * still
+
+
+def test_chained_flow_follows_each_cell() -> None:
+    flow = np.zeros((4, 1, 4, 2), np.float32)
+    flow[1::2, ..., 0] = 16.0  # the later frame of each pair of steps points two cells to the right
+    flow[0, 0, :, 1], flow[2, 0, :, 1] = [1, 2, 3, 4], [5, 6, 7, 8]
+    chained = chain_flow(flow, 2)
+    assert chained.shape == (2, 1, 4, 2)
+    assert chained[0, 0].tolist() == [[16, 3], [16, 4], [16, 4], [16, 4]]
+    assert chained[1, 0].tolist() == [[16, 7], [16, 8], [16, 8], [16, 8]]
+
+
+def test_foreign_pictures_come_in_and_stay() -> None:
+    count, size = 4, 64
+    y = torch.arange(count, dtype=torch.uint8).view(1, count, 1, 1, 1).expand(4, count, 1, size, size).contiguous()
+    batch = Batch(y, y[..., ::2, ::2].expand(4, count, 2, -1, -1).contiguous(), y[1:, ..., ::8, ::8].float().expand(3, count, 2, -1, -1).contiguous())
+    pasted = paste_foreign(batch, np.random.default_rng(0), 1.0)
+    assert torch.equal(pasted.y[0], batch.y[0]), "the first picture is what it was"
+    for b in range(count):
+        foreign = pasted.y[:, b, 0] != b  # (T, H, W)
+        assert foreign.any(), "every sample was to have one"
+        assert all((foreign[t] <= foreign[t + 1]).all() for t in range(3)), "what came in stays"
+        assert torch.equal(pasted.foreign[:, b, 0], (foreign[1:] & ~foreign[:-1])[:, ::8, ::8]), "cells count as foreign where they come in"
+        assert torch.equal(pasted.uv[:, b, 1], pasted.y[:, b, 0, ::2, ::2]) and torch.equal(pasted.flow[:, b, 0], pasted.y[1:, b, 0, ::8, ::8].float())
+    none = paste_foreign(batch, np.random.default_rng(0), 0.0)
+    assert torch.equal(none.y, batch.y)
 
 
 def test_lambda_is_geometric_and_loss_weights_planes() -> None:

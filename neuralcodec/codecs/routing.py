@@ -1,0 +1,81 @@
+"""Routing agents of AdaNIC (paper 003, section 3.5): which capacity a block shall have, from its samples alone.
+
+Inverted-residual blocks (Howard et al., "Searching for MobileNetV3", ICCV 2019, which the paper names), and heads of two fully connected layers with a
+hard-swish between them. The paper gives its agents' work at 256x256, 297 and 77 million multiply-accumulates, which is about that of the large and the
+small network of that paper; so these are their layers. Left out are batch normalisation, whose state training would have to carry into files, and
+squeeze-and-excitation. The picture's quality enters the heads: the paper has a supernet and agents for each.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from neuralcodec.core.types import QUALITY_STEPS
+
+Layout = tuple[tuple[int, int, int, int], ...]
+"""Kernel, expanded channels, output channels, stride of each block."""
+STUDENT: Layout = ((3, 16, 16, 2), (3, 72, 24, 2), (3, 88, 24, 1), (5, 96, 40, 2), (5, 240, 40, 1), (5, 240, 40, 1), (5, 120, 48, 1),
+                   (5, 144, 48, 1), (5, 288, 96, 2), (5, 576, 96, 1), (5, 576, 96, 1))
+TEACHER: Layout = ((3, 16, 16, 1), (3, 64, 24, 2), (3, 72, 24, 1), (5, 72, 40, 2), (5, 120, 40, 1), (5, 120, 40, 1), (3, 240, 80, 2), (3, 200, 80, 1),
+                   (3, 184, 80, 1), (3, 184, 80, 1), (3, 480, 112, 1), (3, 672, 112, 1), (5, 672, 160, 2), (5, 960, 160, 1), (5, 960, 160, 1))
+STEM, HEAD = 16, 128
+
+
+class InvertedResidual(nn.Module):
+    """1x1 to ``wide`` channels, depthwise, 1x1 to ``cout``; added to the input where shapes are the same."""
+
+    def __init__(self, cin: int, kernel: int, wide: int, cout: int, stride: int) -> None:
+        super().__init__()
+        self.expand = nn.Conv2d(cin, wide, 1)
+        self.spatial = nn.Conv2d(wide, wide, kernel, stride, kernel // 2, groups=wide)
+        self.project = nn.Conv2d(wide, cout, 1)
+        self.residual = stride == 1 and cin == cout
+        for conv in (self.expand, self.spatial):
+            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(F.hardswish(self.spatial(F.hardswish(self.expand(x)))))
+        return x + y if self.residual else y
+
+
+class RoutingAgent(nn.Module):
+    """``layout`` of the backbone; K ``capacities``. With ``costs`` it has the second head of the teacher, which foretells the cost of each downgrade."""
+
+    def __init__(self, capacities: int, layout: Layout = STUDENT, costs: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, STEM, 3, 2, 1)
+        cins = (STEM, *(cout for _, _, cout, _ in layout))
+        self.blocks = nn.ModuleList(InvertedResidual(cin, *block) for cin, block in zip(cins, layout, strict=False))
+        self.last = nn.Conv2d(cins[-1], layout[-1][1], 1)
+        self.routing = _head(layout[-1][1], capacities)
+        self.costs = _head(layout[-1][1], capacities) if costs else None
+
+    def features(self, x: Tensor, quality: Tensor) -> Tensor:
+        """Blocks of a picture (B, 3, S, S), as networks see it, and quality indexes (B,) -> (B, C + 1)."""
+        x = F.hardswish(self.stem(x))
+        for block in self.blocks:
+            x = block(x)
+        pooled = F.hardswish(self.last(x)).mean((2, 3))
+        return torch.cat([pooled, quality.to(pooled.dtype)[:, None] / QUALITY_STEPS], 1)
+
+    def forward(self, x: Tensor, quality: Tensor) -> Tensor:
+        """Logits of the options (B, K) (equation 10)."""
+        return self.routing(self.features(x, quality))
+
+    def both(self, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, K), and what each option costs more than the widest (B, K), in tolerances; of a teacher."""
+        features = self.features(x, quality)
+        return self.routing(features), self.costs(features)
+
+
+def _head(channels: int, capacities: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(channels + 1, HEAD), nn.Hardswish(), nn.Linear(HEAD, capacities))
+
+
+def picture_blocks(x: Tensor, size: int) -> Tensor:
+    """Picture (1, 3, H, W) -> its blocks in raster order (N, 3, size, size); those at the lower and right edge repeat its last samples."""
+    x = F.pad(x, (0, -x.shape[3] % size, 0, -x.shape[2] % size), mode="replicate")
+    rows, columns = x.shape[2] // size, x.shape[3] // size
+    return x.reshape(3, rows, size, columns, size).permute(1, 3, 0, 2, 4).reshape(rows * columns, 3, size, size)

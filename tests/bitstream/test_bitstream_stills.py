@@ -1,0 +1,128 @@
+"""Still pictures in the container: tiles, alpha, attachments."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+
+from neuralcodec.bitstream import (
+    AlphaPacket,
+    Attachment,
+    Damage,
+    FramePacket,
+    Limits,
+    Packet,
+    StreamReader,
+    StreamWriter,
+    TilePacket,
+    UnknownPacket,
+)
+from neuralcodec.bitstream.header import read_header, write_header
+from neuralcodec.bitstream.packets import frame_packet
+from neuralcodec.bitstream.syntax import ATTACHMENT_MAX
+from neuralcodec.core.errors import LimitError, StreamError
+from tests.bitstream.damage import damaged_variants, repair, split, uvar
+from tests.bitstream.samples import HEADER, STILL, Pipe, make_still, make_stream
+
+DATA, PARTS, ATTACHMENTS = make_still()
+CHUNKS = split(DATA)
+
+
+def contents(items: list, kind: type | tuple[type, ...]) -> list:
+    return [item.content for item in items if isinstance(item, Packet) and isinstance(item.content, kind)]
+
+
+@pytest.mark.parametrize("pipe", [False, True])
+def test_parts_and_attachments_come_back_as_written(pipe):
+    reader = StreamReader(Pipe(DATA) if pipe else io.BytesIO(DATA), strict=True)
+    assert reader.header == STILL
+    items = list(reader)
+    assert contents(items, (TilePacket, AlphaPacket)) == PARTS
+    assert contents(items, Attachment) == ATTACHMENTS
+    for item in items:
+        if isinstance(item.content, TilePacket | AlphaPacket):
+            assert item.framing == item.size - len(item.content.payload) <= 14
+
+
+def test_in_a_video_these_types_are_passed_over():
+    data, _, _ = make_stream()
+    chunks = split(data)
+    extra = [chunk for chunk in CHUNKS[1:] if chunk[0] >> 4 in (8, 9, 10)] + [frame_packet(0x8F, b"")]
+    items = list(StreamReader(io.BytesIO(b"".join([*chunks[:5], *extra, *chunks[5:]]))))
+    unknown = contents(items, UnknownPacket)
+    assert [packet.type for packet in unknown] == [chunk[0] >> 4 for chunk in extra]
+    index = [item for item in items if isinstance(item, Damage)]
+    assert len(index) == 0
+
+
+def test_a_header_with_tiles_needs_a_still_and_whole_units():
+    for header in (replace(HEADER, tile_size=256), replace(STILL, tile_size=100), replace(STILL, tile_size=64 * 33)):
+        with pytest.raises(StreamError, match="tile_units"):
+            write_header(header)
+    data = write_header(STILL)
+    with pytest.raises(StreamError, match="no still"):
+        read_header(repair(data.replace(still_field(1), still_field(0)), True), Limits())
+
+
+def still_field(value: int) -> bytes:
+    """The fields rotation and still of STILL, and the model's identity after them."""
+    return bytes([0, value]) + STILL.model_id
+
+
+def test_tiles_have_a_limit_of_their_own():
+    large = replace(STILL, video=replace(STILL.video, width=10000, height=10000))
+    assert read_header(write_header(large), Limits()) == large
+    with pytest.raises(LimitError):
+        read_header(write_header(large), Limits(max_tiled_pixels=10**8 - 1))
+    with pytest.raises(LimitError):
+        read_header(write_header(replace(large, tile_size=0)), Limits())
+
+
+def test_what_is_out_of_place_is_refused_by_the_writer():
+    with pytest.raises(StreamError):
+        StreamWriter(io.BytesIO(), HEADER).write_attachment(ATTACHMENTS[0])
+    writer = StreamWriter(io.BytesIO(), STILL)
+    with pytest.raises(StreamError):
+        writer.write_tile(PARTS[0])
+    with pytest.raises(StreamError):
+        writer.write_attachment(Attachment(1, bytes(ATTACHMENT_MAX + 1)))
+
+
+def test_a_long_attachment_is_damage():
+    long = frame_packet(0xA0, b"\x01" + bytes(ATTACHMENT_MAX + 1))
+    items = list(StreamReader(io.BytesIO(b"".join([*CHUNKS[:2], long, *CHUNKS[2:]]))))
+    assert [item.breaks_group for item in items if isinstance(item, Damage)] == [False]
+    assert contents(items, Attachment) == ATTACHMENTS
+
+
+def test_a_part_before_its_frame_is_damage():
+    tile, frame = (next(i for i, chunk in enumerate(CHUNKS) if i and chunk[0] >> 4 == type_) for type_ in (8, 2))
+    items = list(StreamReader(io.BytesIO(b"".join([*CHUNKS[:frame], CHUNKS[tile], *CHUNKS[frame:]]))))
+    assert sum(isinstance(item, Damage) for item in items) == 1
+    assert contents(items, (TilePacket, AlphaPacket)) == PARTS
+
+
+@pytest.mark.parametrize("length", [0, 5, 1 << 20, 1 << 40])
+def test_a_wrong_length_costs_its_own_part_alone(length):
+    for at in (i for i, chunk in enumerate(CHUNKS) if i and chunk[0] >> 4 in (8, 9) and len(chunk) > 140):
+        chunk = CHUNKS[at][:1] + uvar(length) + CHUNKS[at][3:]
+        items = list(StreamReader(io.BytesIO(b"".join([*CHUNKS[:at], chunk, *CHUNKS[at + 1 :]]))))
+        found = contents(items, (TilePacket, AlphaPacket))
+        assert len(found) == len(PARTS) - 1 and all(part in PARTS for part in found)
+        assert contents(items, FramePacket)
+
+
+def test_hundreds_of_damaged_stills_give_typed_errors():
+    whole = 0
+    for variant in damaged_variants(DATA, 400, 5):
+        try:
+            items = list(StreamReader(io.BytesIO(variant.data)))
+        except StreamError:
+            continue
+        found = contents(items, (TilePacket, AlphaPacket))
+        whole += len(found) >= len(PARTS) - 2
+        if not variant.repaired:
+            assert all(part in PARTS for part in found)
+    assert whole > 200
