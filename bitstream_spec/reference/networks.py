@@ -130,9 +130,10 @@ class LatentPrior:
         self.tensors = tensors
         self.name = name
         self.reads_latents = f"{name}.temporal_in.weight" in tensors
-        self.parts = 1 + sum(f"{name}.later.{i}.fuse.weight" in tensors for i in range(2))
-        self.mask_bytes = 2 if self.parts == 2 else 1
-        self.context = FROM_WIDE_CONTEXT if self.parts == 3 else FROM_CONTEXT
+        self.parts = 1 + sum(f"{name}.later.{i}.fuse.weight" in tensors for i in range(3))
+        self.vectors = self.parts == 3 or (self.parts == 4 and name == "motion.prior")
+        self.mask_bytes = 2 if self.parts in (2, 4) and not self.vectors else 1
+        self.context = FROM_WIDE_CONTEXT if self.vectors else FROM_CONTEXT
 
     def tensor(self, name: str) -> np.ndarray:
         """A tensor of this prior, int64."""
@@ -162,8 +163,8 @@ class LatentPrior:
     def statistics(
         self, features: np.ndarray, quality: int, part: int = 0, known: np.ndarray | None = None
     ) -> Statistics:
-        """Statistics on all positions (h, w), for those of a part. ``known`` (C, h, w): for the second and third, the
-        decoded latent of the parts before in sixteenths, 0 elsewhere."""
+        """Statistics on all positions (h, w), for the elements of a part. ``known`` (C, h, w): for those after the
+        first, the decoded latent of the parts before in sixteenths, 0 elsewhere."""
         x, path = features, ""
         if known is not None:
             path = f"later.{part - 1}."
@@ -199,6 +200,21 @@ def positions(part: int, parts: int, rows: int, columns: int) -> np.ndarray:
     if parts == 2:
         return (odd_row + odd_column) % 2 == part
     return (odd_row != odd_column) if part == 2 else (odd_row == part) & (odd_column == part)
+
+
+def elements(part: int, parts: int, channels: int, rows: int, columns: int, vectors: bool) -> np.ndarray:
+    """Section 4, parts: bool (C, h, w), True at the elements of a part."""
+    if parts < 4:
+        return np.broadcast_to(positions(part, parts, rows, columns), (channels, rows, columns))
+    if vectors:
+        sums = np.isin(np.arange(channels), (0, channels // 2))[:, None, None]
+        if part == 3:
+            return np.broadcast_to(~sums, (channels, rows, columns))
+        return sums & positions(part, 3, rows, columns)
+    place = np.empty((rows, columns), dtype=np.int64)
+    for (odd_row, odd_column), s in {(0, 0): 0, (1, 1): 1, (0, 1): 2, (1, 0): 3}.items():
+        place[odd_row::2, odd_column::2] = s
+    return (place[None] ^ (np.arange(channels)[:, None, None] % 4)) == part
 
 
 class Latent(NamedTuple):
@@ -255,16 +271,16 @@ def read_frame(
         coded = np.zeros((channels, rows, columns), dtype=bool)
         for part in range(prior.parts):
             stats = prior.statistics(features, quality, part, value if part else None)
-            where = positions(part, prior.parts, rows, columns)
-            shape = (channels, 1, -1) if prior.parts > 1 else (channels, rows, columns)
+            where = elements(part, prior.parts, channels, rows, columns, prior.vectors)
+            shape = {1: (channels, rows, columns), 4: (1, 1, -1)}.get(prior.parts, (channels, 1, -1))
             mean, index, derived = (
-                a[:, where].reshape(shape) for a in (stats.mean, stats.scale_index, stats.derived_mask())
+                a[where].reshape(shape) for a in (stats.mean, stats.scale_index, stats.derived_mask())
             )
             mask_byte = own[min(part, len(own) - 1)]
             mask = read_mask(rans, mask_byte // 64, mask_byte % 64, index, derived)
             symbols = read_latent(rans, index, mask)
-            value[:, where] = decoded_latent(symbols, mean).reshape(channels, -1)
-            coded[:, where] = mask.reshape(channels, -1)
+            value[where] = decoded_latent(symbols, mean).reshape(-1)
+            coded[where] = mask.reshape(-1)
         found[name] = Latent(value, coded)
     rans.check_end()
     return found

@@ -43,6 +43,7 @@ _OPTIONS = (
     click.option("--rate", type=float, help="Highest learning rate."),
     _SIZE,
     click.option("--batch", type=int, help="Crops of a step."),
+    click.option("--optimiser", type=click.Choice(["soap", "adamw"]), default="soap", show_default=True, help="What takes the steps."),
     click.option("--device", default="cpu", show_default=True),
     click.option("--threads", type=int, help="Processor threads."),
 )
@@ -69,7 +70,8 @@ def _train(run: Callable[[dict[str, Any]], object], options: dict[str, Any]) -> 
 
 def _stage(name: str, text: str) -> None:
     @train.command(name, help=text)
-    @_with(*_OPTIONS, click.option("--frames", type=int, help="Frames unrolled (long, levels)."))
+    @_with(*_OPTIONS, click.option("--frames", type=int, help="Frames unrolled (long, levels)."),
+           click.option("--floating", is_flag=True, help="Train in floating point what starts from an exact model's file: faster; `export --exact` afterwards."))
     def command(**options) -> None:
         from neuralcodec.training.stages import StageOptions, run_stage
 

@@ -31,7 +31,6 @@ from neuralcodec.codecs.prior import (
     LatentPrior,
     hyper_size,
     latent_size,
-    part_positions,
 )
 from neuralcodec.core.errors import StreamError
 from neuralcodec.entropy import (
@@ -133,7 +132,7 @@ class FlagshipCoder:
         started = time.perf_counter()
         whole = coding = 0.0
         decoder = FrameDecoder(payload)
-        expected = sum(self._prior(kind, name).mask_bytes for name in self.latents_by_kind[kind])
+        expected = sum(self._prior(kind, name).division.mask_bytes for name in self.latents_by_kind[kind])
         if len(modes) != expected:
             raise StreamError(f"a frame of kind {kind} has {expected} mask modes, not {len(modes)}")
         remaining = list(modes)
@@ -141,7 +140,7 @@ class FlagshipCoder:
         for name in self.latents_by_kind[kind]:
             prior = self._prior(kind, name)
             z = self._read_hyper(decoder, prior, quality, size, name)
-            own, remaining = remaining[: prior.mask_bytes], remaining[prior.mask_bytes :]
+            own, remaining = remaining[: prior.division.mask_bytes], remaining[prior.division.mask_bytes :]
 
             def read(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray, name: str = name,
                      own: list[int] = own) -> tuple[np.ndarray, np.ndarray]:
@@ -272,17 +271,18 @@ class FlagshipCoder:
         prior = self._prior(kind, name)
         hyper = torch.floor(z[0].float().cpu() + 0.5).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
         encoder.put(hyper.to(torch.int32).numpy(), self._hyper_tables(prior, quality, size), label=f"{name} hyper")
-        target = y[0].float().cpu().flatten(1).numpy()
-        where = [part_positions(part, prior.parts, *latent_size(*size)).flatten().numpy() for part in range(prior.parts)]
+        target = y[0].float().cpu().numpy()
+        division = prior.division
+        where = [division.elements(part, *target.shape[-2:]).numpy() for part in range(division.parts)]
         modes: list[int] = []
 
         def write(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            wanted = target[:, where[part]].reshape(mean.shape)
+            wanted = target[where[part]].reshape(mean.shape)
             residual = np.clip(wanted - mean * 2.0**-MEAN_FRAC, -LATENT_LIMIT // 32, LATENT_LIMIT // 32)
-            lam = self.lambdas[name] if weight is None else weight.reshape(len(target), -1)[:, where[part]].reshape(mean.shape)
+            lam = self.lambdas[name] if weight is None else weight[where[part]].reshape(mean.shape)
             symbols = quantise(residual, scale, lam)
-            if len(modes) < prior.mask_bytes:
-                choice = self._choose(symbols, scale, derived, residual, lam, shared=prior.mask_bytes < prior.parts)
+            if len(modes) < division.mask_bytes:
+                choice = self._choose(symbols, scale, derived, residual, lam, shared=len(modes) + 1 == division.mask_bytes < division.parts)
                 modes.append(pack_mask_mode(choice.mode, choice.parameter))
             else:
                 mode, parameter = unpack_mask_mode(modes[-1])
@@ -313,26 +313,25 @@ def code_parts(prior: LatentPrior, z: Fixed, temporal: list[Fixed], quality: int
                code: Callable[[int, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> tuple[Fixed, np.ndarray]:
     """A latent part by part, for encoder and decoder alike. ``z`` hyper latent (1, Cz, ceil(h/4), ceil(w/4)), ``size`` (height, width) of the picture.
 
-    ``code(part, scale index, mean in sixteenths, derived mask)`` codes one part and returns its symbols (0 where skipped) and its mask; all are
-    (C, 1, n), the part's n positions in raster order, or (C, h, w) if it is the only one. Returns the decoded latent (1, C, h, w) and the mask (C, h, w)."""
+    ``code(part, scale index, mean in sixteenths, derived mask)`` codes one part and returns its symbols (0 where skipped) and its mask; all of
+    the division's shape. Returns the decoded latent (1, C, h, w) and the mask (C, h, w)."""
     h, w = latent_size(*size)
     q = torch.tensor([quality])
     features = prior.features(z, temporal, q, (h, w))
-    value = np.zeros((prior.channels, h * w), np.float32)
-    whole = np.zeros((prior.channels, h * w), bool)
-    for part in range(prior.parts):
-        where = part_positions(part, prior.parts, h, w).flatten().numpy()
-        stats = prior.statistics(features, q, part, _latent(value, h, w) if part else None)
-        shape = (prior.channels, 1, -1) if prior.parts > 1 else (prior.channels, h, w)
-        scale, mean, mode = (t[0].flatten(1).numpy()[:, where].reshape(shape)
-                             for t in (stats.scale_index(), stats.mean.integers, stats.mode.integers))
+    value = np.zeros((prior.channels, h, w), np.float32)
+    whole = np.zeros((prior.channels, h, w), bool)
+    shape = prior.division.shape(h, w)
+    for part in range(prior.division.parts):
+        where = prior.division.elements(part, h, w).numpy()
+        stats = prior.statistics(features, q, part, _latent(value) if part else None)
+        scale, mean, mode = (t[0].numpy()[where].reshape(shape) for t in (stats.scale_index(), stats.mean.integers, stats.mode.integers))
         symbols, mask = code(part, scale, mean, mode > 0)
         n = np.clip(symbols.astype(np.int64) * (1 << MEAN_FRAC) + mean, -LATENT_LIMIT, LATENT_LIMIT)
-        value[:, where] = n.reshape(prior.channels, -1) * 2.0**-MEAN_FRAC
-        whole[:, where] = mask.reshape(prior.channels, -1)
-    return _latent(value, h, w), whole.reshape(prior.channels, h, w)
+        value[where] = n.reshape(-1) * 2.0**-MEAN_FRAC
+        whole[where] = mask.reshape(-1)
+    return _latent(value), whole
 
 
-def _latent(value: np.ndarray, h: int, w: int) -> Fixed:
-    # A copy: the caller fills in the positions of the next part.
-    return Fixed(torch.from_numpy(value.reshape(1, -1, h, w).copy()), MEAN_FRAC, LATENT_LIMIT)
+def _latent(value: np.ndarray) -> Fixed:
+    # A copy: the caller fills in the elements of the next part.
+    return Fixed(torch.from_numpy(value[None].copy()), MEAN_FRAC, LATENT_LIMIT)

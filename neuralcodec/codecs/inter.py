@@ -38,7 +38,7 @@ class InterConfig:
     motion_channels: int = 48
     motion_latent: int = 8
     levels: int = 3
-    parts: int = 2
+    parts: int = 4
     step_units: bool = True
     """Both as in the intra model."""
 

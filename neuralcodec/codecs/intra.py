@@ -31,8 +31,8 @@ class IntraConfig:
     encoder_blocks: int = 4
     decoder_blocks: int = 6
     levels: int = 3
-    parts: int = 2
-    """Of the latent, see codecs.prior; 1 in models of before."""
+    parts: int = 4
+    """Of the latent, see codecs.parts; 1 or 2 in models of before."""
     step_units: bool = True
     """Transforms work in units of the quantiser step, and the latent enters the decoder through a layer that no width slims; False in
     models of before."""

@@ -34,8 +34,8 @@ class MotionConfig:
     decoder_blocks: int = 2
     refinement_blocks: int = 2
     levels: int = 3
-    parts: int = 3
-    """Of the latent, see codecs.prior; 1 in models of before."""
+    parts: int = 4
+    """Of the latent, see codecs.parts; 1 or 3 in models of before."""
     full_rank: bool = True
     """The latent starts as a Hadamard transform of 2x2 vectors, its encoder knows the quality, and it enters the decoder through a layer that no
     width slims; False in models of before."""
@@ -113,7 +113,7 @@ class MotionModel(nn.Module):
         self.config, self.layers = config, layers
         self.encoder = MotionEncoder(config)
         self.hyper_analysis = HyperEncoder(config.latent, config.hyper, 32)
-        self.prior = LatentPrior(config.latent, config.hyper, hidden=32, fused=64, temporal=(config.latent,), parts=config.parts)
+        self.prior = LatentPrior(config.latent, config.hyper, hidden=32, fused=64, temporal=(config.latent,), parts=config.parts, vectors=True)
         self.gain = layers.latent_gain(config.latent, *VECTOR_GAIN)
         self.decoder = MotionDecoder(config, layers)
         self.refinement = MotionRefinement(config, layers)

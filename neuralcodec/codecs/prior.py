@@ -12,8 +12,7 @@ earlier frames and of the motion, never a picture.
                                        -> scale (C), index 0..63
     [mean | scale] -1x1-> min(C, 96) -3x3 dw-> -1x1-> mode logit (C): coded where > 0
 
-A latent in two or three parts is coded part by part (after He et al., "Checkerboard context model", CVPR 2021): the above speaks of the first
-one, and later ones are coded from what is decoded by then::
+A latent in several parts (codecs.parts) is coded part by part: the above speaks of the first one, and later ones are coded from what is decoded by then::
 
     decoded latent of the parts before, zero elsewhere (C, H/16) -1x1-> s -3x3 dw-> spatial features
     [hyper | temporal | spatial] -1x1-> f -3x3 dw-> mean, scale; mode logit as above
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from neuralcodec.codecs.parts import Division
 from neuralcodec.nn.exact import ExactConv2d, ExactList, ExactModule
 from neuralcodec.nn.fixed import Fixed, concatenate, quantise_ste
 from neuralcodec.nn.quality import ANCHORS, QualityBias, interpolate, interpolate_integers
@@ -93,24 +93,16 @@ class ModePrediction(ExactModule):
         return self.leave(self.spatial(self.enter(concatenate([mean, scale]))))
 
 
-def part_positions(part: int, parts: int, height: int, width: int) -> Tensor:
-    """bool (height, width): the positions of one part of a latent. Of two: row + column even, the others. Of three: both even, both odd, the others."""
-    if parts == 1:
-        return torch.ones(height, width, dtype=torch.bool)
-    row, column = torch.arange(height)[:, None] % 2, torch.arange(width) % 2
-    if parts == 2:
-        return (row + column) % 2 == part
-    return (row != column) if part == 2 else (row == part) & (column == part)
-
-
 _CROSS = torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]) / 4
+_AROUND = _CROSS + torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 0.0]])
+"""Of four parts: other channels of the position itself are known too."""
 _CORNERS = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, 1.0]]) / 4
 _DIRECT = 1 / 16
 """Scale at which signed values pass through hidden activations in two halves: 255 steps then fit."""
 
 
 class LaterPart(ExactModule):
-    """Mean and scale of the second or third part. ``neighbours`` (3, 3): where decoded values stand, weighted as for a mean.
+    """Mean and scale of a part after the first. ``neighbours`` (3, 3): where decoded values stand, weighted as for a mean.
 
     With ``direct``, 2 C more fused channels hand the neighbours' mean through, so that it is the prediction from the start."""
 
@@ -140,6 +132,29 @@ class LaterPart(ExactModule):
         self.scale_head.weight[:, fused:].zero_()
 
     @torch.no_grad()
+    def start_slopes(self) -> None:
+        """For the differences of cells, where all sums are known: predict them from the slopes of the sums around them, at 2 C direct channels.
+
+        Of a field that is linear, a cell's difference in one direction is an eighth of that between the sums before and after it."""
+        c = self.mean_head.cout
+        if c != 8:  # another transform than that of 2x2 cells
+            return
+        first = self.mean_head.cin - 2 * c
+        self.spatial_in.weight[first:].zero_()
+        self.spatial_mix.weight[first:].zero_()
+        self.mean_head.weight[:, first:].zero_()
+        for i in range(2 * c):
+            component, place = divmod(i, c)
+            direction, turn, sign = place // 4, place // 2 % 2, place % 2  # 8 channels for x, 8 for y: two directions, two turns, two signs
+            if direction > 1:
+                continue
+            kernel = torch.tensor([[0.0, 0, 0], [1, 0, -1], [0, 0, 0]])
+            kernel = (kernel if direction == 0 else kernel.T) * (1 - 2 * turn)
+            self.spatial_in.weight[first + i, component * (c // 2)] = (1 - 2 * sign) * _DIRECT
+            self.spatial_mix.weight[first + i, 0] = kernel
+            self.mean_head.weight[component * (c // 2) + 1 + direction, first + i] = (1 - 2 * turn) * (1 - 2 * sign) / (8 * _DIRECT)
+
+    @torch.no_grad()
     def start_from(self, prior: LatentPrior) -> None:
         """Let what is not spatial begin as the first part's; its mean only where the neighbours' is not handed through."""
         n, features = prior.fuse.cout, prior.fuse.cin
@@ -162,15 +177,18 @@ class LaterPart(ExactModule):
 
 
 class LatentPrior(ExactModule):
-    """See the module's diagram. ``temporal`` lists the channel counts of the latents that the temporal prior reads; ``parts`` is 1, 2 or 3.
+    """See the module's diagram. ``temporal`` lists the channel counts of the latents that the temporal prior reads; ``parts`` is 1 to 4.
 
-    Three parts are for vectors, which are smooth and of any length: latents are read with a wider range, and later parts begin at
-    their neighbours' mean."""
+    A latent of ``vectors`` (always one in three parts, one in four if it is said), which is smooth and of any length, is read with a wider range, and its
+    later parts begin at their neighbours' mean."""
 
-    def __init__(self, channels: int, hyper: int, hidden: int = 64, fused: int = 128, temporal: tuple[int, ...] = (), parts: int = 1) -> None:
+    def __init__(self, channels: int, hyper: int, hidden: int = 64, fused: int = 128, temporal: tuple[int, ...] = (), parts: int = 1,
+                 vectors: bool = False) -> None:
         super().__init__()
-        self.context_limit = WIDE_LIMIT if parts == 3 else CONTEXT_LIMIT
         self.channels, self.hyper, self.parts = channels, hyper, parts
+        self.direct = parts == 3 or (parts == 4 and vectors)
+        self.division = Division(parts, channels, self.direct)
+        self.context_limit = WIDE_LIMIT if self.direct else CONTEXT_LIMIT
         self.up1 = _hidden(hyper, 4 * hidden, frac_in=0, limit_in=SYMBOL_LIMIT)
         self.up1_quality = QualityBias(4 * hidden)
         self.mix1 = _hidden(hidden, hidden, 3)
@@ -185,8 +203,8 @@ class LatentPrior(ExactModule):
         self.scale_quality = QualityBias(channels)
         self.mode = ModePrediction(channels)
         if parts > 1:
-            kinds = (_CROSS,) if parts == 2 else (_CORNERS, _CROSS)
-            self.later = ExactList(*(LaterPart(channels, self.fuse.cin, fused, self.context_limit, k, parts == 3) for k in kinds))
+            kinds = {2: (_CROSS,), 3: (_CORNERS, _CROSS), 4: (_CORNERS, _CROSS, _AROUND) if self.direct else (_AROUND,) * 3}[parts]
+            self.later = ExactList(*(LaterPart(channels, self.fuse.cin, fused, self.context_limit, k, self.direct) for k in kinds))
         # Index / 4 of each hyper channel's table, by quality anchor.
         self.hyper_scale = nn.Parameter(torch.full((ANCHORS, hyper), 6.0))
         with torch.no_grad():
@@ -196,10 +214,20 @@ class LatentPrior(ExactModule):
                     conv.weight.mul_(0.3)[:, 0, 1, 1].add_(1.0)
         self.start_later_parts()
 
-    def start_later_parts(self) -> None:
-        """Let later parts begin as the first."""
-        for part in range(self.parts - 1):
+    def start_later_parts(self, first: int = 0) -> None:
+        """Let later parts, from ``later[first]`` on, begin as the first part."""
+        for part in range(first, self.parts - 1):
             self.later[part].start_from(self)
+        if self.direct and self.parts == 4:
+            self.later[2].start_slopes()
+
+    @torch.no_grad()
+    def start_from_two_parts(self) -> None:
+        """Let all later parts of four begin as ``later[0]``, which was the second part of two: it knows its neighbours, not yet the position itself."""
+        known = self.later[0]
+        known.spatial_mix.weight[:, 0, 1, 1].fill_(0.5)
+        for part in range(1, self.parts - 1):
+            self.later[part].load_state_dict(known.state_dict())
 
     def forward(self, z: Fixed, temporal: list[Fixed], quality: Tensor, size: tuple[int, int]) -> LatentStatistics:
         """What the first part is coded with, see ``features`` and ``statistics``."""
@@ -215,13 +243,8 @@ class LatentPrior(ExactModule):
             x = concatenate([x, self.temporal_mix(self.temporal_in(context))])  # (B, 2 hidden, h, w)
         return x
 
-    @property
-    def mask_bytes(self) -> int:
-        """Mask bytes of the latent: one for each part of two, one for all of three."""
-        return 2 if self.parts == 2 else 1
-
     def statistics(self, features: Fixed, quality: Tensor, part: int = 0, known: Fixed | None = None) -> LatentStatistics:
-        """Statistics on all positions (h, w), to be used on those of one part. ``known`` (B, C, h, w): the decoded latent of the parts before,
+        """Statistics on all positions (h, w), to be used on the elements of one part. ``known`` (B, C, h, w): the decoded latent of the parts before,
         zero elsewhere."""
         if known is None:
             x = self.fuse_mix(self.fuse(features))  # (B, fused, h, w)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from neuralcodec.codecs.parts import Division
 from neuralcodec.codecs.prior import (
     HIDDEN_FRAC,
     HIDDEN_LIMIT,
@@ -74,11 +75,10 @@ class SlimPrior(ExactModule):
 class PriorAt:
     """A SlimPrior at one width, as coders and training see a prior (codecs.prior.LatentPrior)."""
 
-    parts = mask_bytes = 1
-
     def __init__(self, prior: SlimPrior, option: int) -> None:
         self.prior, self.option = prior, option
         self.channels, self.hyper = prior.channels[option], prior.hyper[option]
+        self.division = Division(1, self.channels)
 
     def features(self, z: Fixed, temporal: list[Fixed], quality: Tensor, size: tuple[int, int]) -> Fixed:
         """z (B, Cz, ceil(h/4), ceil(w/4)) symbols, quality (B,) indexes 0..200 -> features on (h, w). ``temporal`` is empty."""

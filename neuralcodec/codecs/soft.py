@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuralcodec.codecs.prior import LATENT_LIMIT, MEAN_FRAC, SYMBOL_LIMIT, LatentPrior, part_positions
+from neuralcodec.codecs.prior import LATENT_LIMIT, MEAN_FRAC, SYMBOL_LIMIT, LatentPrior
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.likelihood import add_noise, gaussian_bits, round_ste, scale_of_index
 
@@ -42,23 +42,28 @@ def soft_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed],
     z_scale = scale_of_index(prior.hyper_scale_real(quality))
     hyper_bits = gaussian_bits(add_noise(z) if noise else z_round, z_scale)
     features = prior.features(Fixed(z_round, 0, SYMBOL_LIMIT), temporal, quality, y.shape[-2:])
-    first = prior.statistics(features, quality)
-    mean, scale = first.mean.values, first.scale
-    coded = None if skip is None else _modes(first.mode.values, skip)
-    done = part_positions(0, prior.parts, *y.shape[-2:]).to(y.device)
-    for part in range(1, prior.parts):
-        known = _decoded(y, mean, scale, coded, lam).detach() * done
-        later = prior.statistics(features, quality, part, _fixed(known))
-        mean = torch.where(done, mean, later.mean.values)
-        scale = torch.where(done, scale, later.scale)
-        coded = None if coded is None else torch.where(done, coded, _modes(later.mode.values, skip))
-        done = done | part_positions(part, prior.parts, *y.shape[-2:]).to(y.device)
+    mean = scale = coded = done = None
+    symbols, known = torch.zeros_like(y.detach()), torch.zeros_like(y.detach())
+    for part in range(prior.division.parts):
+        own = prior.statistics(features, quality, part, _fixed(known) if part else None)
+        modes = None if skip is None else _modes(own.mode.values, skip)
+        if part:
+            mean, scale = torch.where(done, mean, own.mean.values), torch.where(done, scale, own.scale)
+            coded = None if coded is None else torch.where(done, coded, modes)
+        else:
+            mean, scale, coded = own.mean.values, own.scale, modes
+        where = prior.division.elements(part, *y.shape[-2:]).to(y.device)
+        with torch.no_grad():
+            found = _symbols((y - mean)[:, where], scale[:, where], lam)
+            symbols[:, where] = found
+            known[:, where] = mean[:, where] + (found if coded is None else found * coded[:, where])
+        done = where if done is None else done | where
     residual, deviation = y - mean, scale_of_index(scale)
-    symbols = _rounded(residual, scale, lam)
     if noise:
         relaxed = gaussian_bits(add_noise(residual), deviation.detach())
-        bits = gaussian_bits(symbols.detach(), deviation) + (relaxed - relaxed.detach())
-    else:
+        bits = gaussian_bits(symbols, deviation) + (relaxed - relaxed.detach())
+    symbols = residual + (symbols - residual).detach()  # straight through
+    if not noise:
         bits = gaussian_bits(symbols, deviation)
     skipped = torch.zeros((), device=y.device)
     if coded is not None:
@@ -68,23 +73,18 @@ def soft_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed],
     return SoftLatent(value, _fixed(value.detach()), bits.flatten(1).sum(1), hyper_bits.flatten(1).sum(1), skipped)
 
 
-def _decoded(y: Tensor, mean: Tensor, scale: Tensor, coded: Tensor | None, lam: float) -> Tensor:
-    symbols = _rounded(y - mean, scale, lam)
-    return mean + (symbols if coded is None else symbols * coded)
-
-
-def _rounded(residual: Tensor, scale: Tensor, lam: float) -> Tensor:
-    """The nearest integer or its neighbour towards zero, whichever has the lower bits + lam * squared error; straight-through."""
-    with torch.no_grad():
-        nearest = torch.floor(residual + 0.5)
-        if math.isfinite(lam):
-            lower = nearest - torch.sign(nearest)
-            deviation = scale_of_index(scale)
-            saved = gaussian_bits(nearest, deviation) - gaussian_bits(lower, deviation)
-            worse = (residual - lower).square() - (residual - nearest).square()
-            nearest = torch.where(saved > lam * worse, lower, nearest)
-        change = nearest - residual
-    return residual + change
+def _symbols(residual: Tensor, scale: Tensor, lam: float) -> Tensor:
+    """The nearest integer or its neighbour towards zero, whichever has the lower bits + lam * squared error; no gradient."""
+    nearest = torch.floor(residual + 0.5)
+    if not math.isfinite(lam):
+        return nearest
+    where = nearest.nonzero(as_tuple=True)  # few: the rest has nothing to choose
+    high, deviation, real = nearest[where], scale_of_index(scale[where]), residual[where]
+    low = high - torch.sign(high)
+    saved = gaussian_bits(high, deviation) - gaussian_bits(low, deviation)
+    worse = (real - low).square() - (real - high).square()
+    nearest[where] = torch.where(saved > lam * worse, low, high)
+    return nearest
 
 
 def _fixed(value: Tensor) -> Fixed:

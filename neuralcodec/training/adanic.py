@@ -7,9 +7,6 @@ techniques", ICCV 2019, which the paper names). Maps of training have smaller bl
 
 from __future__ import annotations
 
-import json
-import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +22,10 @@ from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.core.errors import UsageError
 from neuralcodec.nn.capacity_map import CapacityMap, map_shape
 from neuralcodec.nn.layout import ALIGN
-from neuralcodec.training.data import Sampler, decode_pack
+from neuralcodec.training.data import Sampler
 from neuralcodec.training.loop import Loop, Schedule
 from neuralcodec.training.loss import draw_quality, psnr, quality_lambda, quality_weight
+from neuralcodec.training.runs import RunOptions, find_record, keep_record
 from neuralcodec.training.slimcae import draw_crops, plane_distortion, plane_errors
 from neuralcodec.training.stages import load_initial
 
@@ -37,21 +35,10 @@ TRAINING_BLOCK = 4
 """Latent positions of a block's side in maps of training: 64 luma samples."""
 
 
-@dataclass(frozen=True)
-class AdaNICOptions:
-    """As training.stages.StageOptions, and: ``table`` one of codecs.adanic.TABLE_2."""
+@dataclass(frozen=True, kw_only=True)
+class AdaNICOptions(RunOptions):
+    """``table``: one of codecs.adanic.TABLE_2."""
 
-    data: tuple[Path, ...]
-    run: Path
-    cache: Path
-    init: tuple[str, ...] = ()
-    minutes: float = 30.0
-    rate: float | None = None
-    size: int | None = None
-    batch: int | None = None
-    device: str = "cpu"
-    threads: int | None = None
-    seed: int | None = None
     table: str = "high"
 
     def config(self) -> AdaNICConfig:
@@ -103,17 +90,10 @@ class AdaNICStage:
         return {name: CapacityMap.of_blocks(options, TRAINING_BLOCK, grid, grid) for name, options in found.items()}
 
 
-def write_record(run: Path, config: AdaNICConfig) -> None:
-    """Keep a run's sizes, atomically."""
-    part = (run / RECORD).with_suffix(".part")
-    part.write_text(json.dumps(config.to_dict()))
-    os.replace(part, run / RECORD)
-
-
 def read_record(run: Path) -> AdaNICConfig | None:
-    """What ``write_record`` kept in a run's folder; None where there is none."""
-    path = run / RECORD
-    return AdaNICConfig.from_dict(json.loads(path.read_text())) if path.is_file() else None
+    """The sizes of a run's model; None for a folder without them."""
+    record = find_record(run, RECORD)
+    return None if record is None else AdaNICConfig.from_dict(record)
 
 
 def run_adanic(options: AdaNICOptions, config: AdaNICConfig | None = None) -> AdaNIC:
@@ -124,22 +104,15 @@ def run_adanic(options: AdaNICOptions, config: AdaNICConfig | None = None) -> Ad
     kept = read_record(options.run)
     if kept is not None and kept != config:
         raise UsageError(f"{options.run} is the run of a model with channels {', '.join(map(str, kept.n))}")
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    seed = options.seed if options.seed is not None else int(time.time())
-    torch.manual_seed(seed)
+    seed = options.begin()
     model = AdaNIC(config)
     for source in options.init:
         load_initial(model, source)
     model.to(torch.device(options.device), memory_format=torch.channels_last).train()
-    packs = [decode_pack(folder, options.cache) for folder in options.data]
-    for clips in packs:
-        clips.frames = np.array(clips.frames)
-    options.run.mkdir(parents=True, exist_ok=True)
-    write_record(options.run, config)
-    stage = AdaNICStage(model, Sampler(packs, seed), options.size or 128, options.batch or 8)
+    keep_record(options.run, RECORD, config.to_dict())
+    stage = AdaNICStage(model, Sampler(options.load_clips(), seed), options.size or 128, options.batch or 8)
     groups = {"analysis": model.analysis, "hyper": model.hyper_analysis, "prior": model.prior, "gain": model.gain, "synthesis": model.synthesis}
-    loop = Loop(options.run, model, groups, Schedule(minutes=options.minutes, rate=options.rate or 3e-4))
+    loop = Loop(options.run, model, groups, Schedule(minutes=options.minutes, rate=options.rate or 3e-4, optimiser=options.optimiser))
     loop.resume()
     loop.run(stage.step)
     return model

@@ -6,9 +6,6 @@ the first half of the time a teacher learns both (11, 12), in the second half a 
 
 from __future__ import annotations
 
-import json
-import os
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,9 +26,10 @@ from neuralcodec.nn.capacity_map import CapacityMap
 from neuralcodec.nn.layout import ALIGN
 from neuralcodec.nn.quality import quality_lambda
 from neuralcodec.training import adanic
-from neuralcodec.training.data import Sampler, decode_pack
+from neuralcodec.training.data import Sampler
 from neuralcodec.training.loop import Loop, Schedule
 from neuralcodec.training.loss import draw_quality
+from neuralcodec.training.runs import find_record, keep_record
 from neuralcodec.training.slimcae import draw_crops, plane_errors
 from neuralcodec.training.stages import load_initial
 
@@ -128,24 +126,17 @@ def run_agent(options: adanic.AdaNICOptions) -> Agents:
     if len(options.init) != 1:
         raise UsageError("the stage adanic-agent needs one supernet: --init RUN or --init MODEL")
     config = supernet_config(options.init[0])
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    seed = options.seed if options.seed is not None else int(time.time())
-    torch.manual_seed(seed)
+    seed = options.begin()
     agents = Agents(config)
     load_initial(agents.supernet, options.init[0])
     agents.requires_grad_(False)
     for agent in (agents.supernet.agent, agents.teacher):
         agent.requires_grad_(True)
     agents.to(torch.device(options.device), memory_format=torch.channels_last)
-    packs = [decode_pack(folder, options.cache) for folder in options.data]
-    options.run.mkdir(parents=True, exist_ok=True)
-    part = (options.run / RECORD).with_suffix(".part")
-    part.write_text(json.dumps(config.to_dict()))
-    os.replace(part, options.run / RECORD)
-    stage = AgentStage(agents, Sampler(packs, seed), options.batch or 8)
+    keep_record(options.run, RECORD, config.to_dict())
+    stage = AgentStage(agents, Sampler(options.load_clips(), seed), options.batch or 8)
     groups = {"teacher": agents.teacher, "student": agents.supernet.agent}
-    loop = Loop(options.run, agents, groups, Schedule(minutes=options.minutes, rate=options.rate or 1e-3))
+    loop = Loop(options.run, agents, groups, Schedule(minutes=options.minutes, rate=options.rate or 1e-3, optimiser=options.optimiser))
     loop.resume()
     loop.run(stage.step)
     return agents
@@ -153,10 +144,10 @@ def run_agent(options: adanic.AdaNICOptions) -> Agents:
 
 def export_agent(run: Path, output: Path) -> tuple[bytes, AdaNIC]:
     """Write a run's supernet and student as a model file; returns its identity and the model. Raises InputError, UsageError."""
-    path = run / RECORD
-    if not path.is_file():
+    record = find_record(run, RECORD)
+    if record is None:
         raise UsageError(f"{run} is no run of the stage adanic-agent")
-    agents = Agents(AdaNICConfig.from_dict(json.loads(path.read_text())))
+    agents = Agents(AdaNICConfig.from_dict(record))
     load_initial(agents, run)
     model = agents.supernet.eval()
     return save_model(output, model, model.width_tables()), model

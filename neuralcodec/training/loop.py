@@ -22,6 +22,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from neuralcodec.training.soap import SOAP
+
 log = logging.getLogger(__name__)
 
 FACTORS = {"prior": 3.0, "hyper": 3.0, "gain": 12.0}
@@ -39,12 +41,22 @@ class Schedule:
     warmup: int = 200
     clip: float = 1.0
     decay: float = 0.0
+    optimiser: str = "soap"
+    """One of OPTIMISERS."""
     checkpoint_seconds: float = 60.0
     report_seconds: float = 20.0
 
     def at(self, step: int, progress: float) -> float:
         cosine = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
         return self.rate * cosine * min(1.0, (step + 1) / self.warmup)
+
+
+OPTIMISERS = {
+    "adamw": lambda params, s: torch.optim.AdamW(params, lr=s.rate, betas=(0.9, 0.98), weight_decay=s.decay),
+    "soap": lambda params, s: SOAP(params, lr=s.rate, betas=(0.9, 0.98)),
+}
+_STATE = {"m": "exp_avg", "v": "exp_avg_sq", "left": "moment_0", "right": "moment_1", "leftbase": "basis_0", "rightbase": "basis_1"}
+"""Names of optimiser states in a run's file."""
 
 
 class Loop:
@@ -61,7 +73,7 @@ class Loop:
         factor = {id(p): FACTORS.get(n.rpartition(".")[2], 1.0) for n, ps in self.groups.items() for p in ps}
         factor |= {id(named[n]): NAMED_FACTORS[n.rpartition(".")[2]] for n in self.names if n.rpartition(".")[2] in NAMED_FACTORS}
         split = [{"params": [p for p in self.params if factor[id(p)] == f], "factor": f} for f in sorted(set(factor.values()))]
-        self.optimiser = torch.optim.AdamW(split, lr=schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.decay)
+        self.optimiser = OPTIMISERS[schedule.optimiser](split, schedule)
         self.step_count, self.elapsed = 0, 0.0
         self._stop = False
 
@@ -80,11 +92,11 @@ class Loop:
             known = set(f.keys())
             # What this stage does not train stays as its start gave it: another run may have made it better meanwhile.
             self.model.load_state_dict({n: f.get_tensor(f"model.{n}") for n in self.names if f"model.{n}" in known}, strict=False)
-            for name, p in zip(self.names, self.params):
-                if f"m.{name}" in known:
-                    self.optimiser.state[p] = {"step": torch.tensor(float(meta["step"])),
-                                               "exp_avg": f.get_tensor(f"m.{name}").to(device),
-                                               "exp_avg_sq": f.get_tensor(f"v.{name}").to(device)}
+            if json.loads(meta["schedule"]).get("optimiser", "adamw") == self.schedule.optimiser:
+                for name, p in zip(self.names, self.params):
+                    if f"m.{name}" in known:
+                        self.optimiser.state[p] = {"step": torch.tensor(float(meta["step"]))} | {
+                            key: f.get_tensor(f"{short}.{name}").to(device) for short, key in _STATE.items() if f"{short}.{name}" in known}
         self.step_count, self.elapsed = int(meta["step"]), float(meta["elapsed"])
         log.info("resumed at step %d, %.1f minutes", self.step_count, self.elapsed / 60)
         return True
@@ -92,10 +104,8 @@ class Loop:
     def save(self) -> None:
         tensors: dict[str, Tensor] = {f"model.{n}": t.detach().cpu().contiguous() for n, t in self.model.state_dict().items()}
         for name, p in zip(self.names, self.params):
-            state = self.optimiser.state.get(p)
-            if state:
-                tensors[f"m.{name}"] = state["exp_avg"].cpu().contiguous()
-                tensors[f"v.{name}"] = state["exp_avg_sq"].cpu().contiguous()
+            state = self.optimiser.state.get(p, {})
+            tensors |= {f"{short}.{name}": state[key].cpu().contiguous() for short, key in _STATE.items() if key in state}
         meta = {"step": str(self.step_count), "elapsed": repr(self.elapsed), "schedule": json.dumps(asdict(self.schedule))}
         part = self.folder / "state.part"
         save_file({n: t.clone() for n, t in tensors.items()}, part, metadata=meta)

@@ -6,14 +6,10 @@ are 4:2:0, or 4:4:4 by halving luma.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,9 +21,10 @@ from neuralcodec.codecs.slimcae_coding import to_picture, to_planes
 from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.core.errors import UsageError
 from neuralcodec.core.types import QUALITY_STEPS
-from neuralcodec.training.data import Sampler, decode_pack
+from neuralcodec.training.data import Sampler
 from neuralcodec.training.loop import Loop, Schedule
 from neuralcodec.training.loss import CHROMA_FACTOR, draw_quality, psnr, quality_lambda, quality_weight
+from neuralcodec.training.runs import RunOptions, find_record, keep_record
 from neuralcodec.training.slimcae_lambdas import LambdaSchedule, Point
 from neuralcodec.training.stages import load_initial
 
@@ -38,22 +35,11 @@ RECORD = "slimcae.json"
 VALIDATION_SEED, VALIDATION_CROPS = 7, 16
 
 
-@dataclass(frozen=True)
-class SlimCAEOptions:
-    """As training.stages.StageOptions, and: ``gdn`` one of nn.gdn.KINDS; ``width``: a model of this width alone; ``one_lambda``: no schedule, all
+@dataclass(frozen=True, kw_only=True)
+class SlimCAEOptions(RunOptions):
+    """``gdn``: one of nn.gdn.KINDS; ``width``: a model of this width alone; ``one_lambda``: no schedule, all
     widths have the same tradeoff (several complexities at one rate); ``lambda_share``: of the quality scale's lambda, where the schedule starts."""
 
-    data: tuple[Path, ...]
-    run: Path
-    cache: Path
-    init: tuple[str, ...] = ()
-    minutes: float = 30.0
-    rate: float | None = None
-    size: int | None = None
-    batch: int | None = None
-    device: str = "cpu"
-    threads: int | None = None
-    seed: int | None = None
     gdn: str = "slim-plus"
     width: int | None = None
     one_lambda: bool = False
@@ -75,8 +61,8 @@ class SlimCAEStage:
     batch: int = 8
     scheduled: tuple[float, float] | None = (0.3, 0.8)
     """Progress between which lambdas are lowered; None: never."""
-    record: Path | None = None
-    """Where the schedule is kept over resumptions."""
+    run: Path | None = None
+    """Folder in which the schedule is kept over resumptions."""
     prior_first: float = 0.03
     """Progress up to which only the entropy model learns, as in training.intra."""
     full_chroma: float = 0.5
@@ -123,8 +109,8 @@ class SlimCAEStage:
         points = self.measure(device)
         self.schedule.advance(points)
         log.info("shares of lambda: %s", ", ".join(f"{s:.3f}" for s in self.schedule.shares))
-        if self.record is not None:
-            write_record(self.record, self.model.config, self.schedule)
+        if self.run is not None:
+            write_record(self.run, self.model.config, self.schedule)
         named = zip(self.model.config.widths, points, strict=True)
         return {f"point_{name}_{width}": value for width, point in named for name, value in zip(("bpp", "psnr"), point, strict=True)}
 
@@ -169,19 +155,16 @@ def plane_distortion(errors: tuple[Tensor, ...]) -> Tensor:
     return (6 * y + factors[0] * u + factors[1] * v) / 8
 
 
-def write_record(path: Path, config: SlimCAEConfig, schedule: LambdaSchedule) -> None:
-    """Keep a run's sizes and schedule, atomically."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps({"config": config.to_dict(), "schedule": asdict(schedule)}))
-    os.replace(part, path)
+def write_record(run: Path, config: SlimCAEConfig, schedule: LambdaSchedule) -> None:
+    """Keep a run's sizes and schedule in its folder."""
+    keep_record(run, RECORD, {"config": config.to_dict(), "schedule": asdict(schedule)})
 
 
 def read_record(run: Path) -> tuple[SlimCAEConfig, LambdaSchedule] | None:
     """What ``write_record`` kept in a run's folder; None where there is none."""
-    path = run / RECORD
-    if not path.is_file():
+    record = find_record(run, RECORD)
+    if record is None:
         return None
-    record = json.loads(path.read_text())
     return SlimCAEConfig.from_dict(record["config"]), LambdaSchedule(**record["schedule"])
 
 
@@ -196,25 +179,17 @@ def run_slimcae(options: SlimCAEOptions, config: SlimCAEConfig | None = None) ->
     if kept is not None and kept[0] != config:
         raise UsageError(f"{options.run} is the run of a model with widths {', '.join(map(str, kept[0].widths))} and {kept[0].gdn} GDN")
     schedule = kept[1] if kept else LambdaSchedule([options.lambda_share] * len(config.widths))
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    seed = options.seed if options.seed is not None else int(time.time())
-    torch.manual_seed(seed)
+    seed = options.begin()
     model = SlimCAE(config)
     for source in options.init:
         load_initial(model, source)
     model.to(torch.device(options.device), memory_format=torch.channels_last).train()
-    packs = [decode_pack(folder, options.cache) for folder in options.data]
-    for clips in packs:
-        clips.frames = np.array(clips.frames)
-    options.run.mkdir(parents=True, exist_ok=True)
-    record = options.run / RECORD
-    write_record(record, config, schedule)
-    stage = SlimCAEStage(model, Sampler(packs, seed), schedule, options.size or 128, options.batch or 8, record=record)
+    write_record(options.run, config, schedule)
+    stage = SlimCAEStage(model, Sampler(options.load_clips(), seed), schedule, options.size or 128, options.batch or 8, run=options.run)
     if options.one_lambda:
         stage.scheduled = None
     groups = {"analysis": model.analysis, "hyper": model.hyper_analysis, "prior": model.prior, "gain": model.gain, "synthesis": model.synthesis}
-    loop = Loop(options.run, model, groups, Schedule(minutes=options.minutes, rate=options.rate or 3e-4))
+    loop = Loop(options.run, model, groups, Schedule(minutes=options.minutes, rate=options.rate or 3e-4, optimiser=options.optimiser))
     loop.resume()
     loop.run(stage.step)
     return model

@@ -7,7 +7,6 @@ weights. See ``ncodec train --help``.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +16,20 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from neuralcodec.codecs.conversion import to_float
 from neuralcodec.codecs.exact import ExactFlagship
 from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.core.errors import UsageError
-from neuralcodec.training.data import Sampler, decode_pack
+from neuralcodec.training.data import Sampler
 from neuralcodec.training.exact import all_exact, source_file
 from neuralcodec.training.flow import load_flow
 from neuralcodec.training.inter import InterStage, prediction_report
 from neuralcodec.training.intra import IntraStage
 from neuralcodec.training.loop import Loop, Schedule
 from neuralcodec.training.motion import MotionStage
+from neuralcodec.training.runs import RunOptions
 from neuralcodec.training.widths import LearnedWidths, RandomWidths, expected_complexity
 
 log = logging.getLogger(__name__)
@@ -38,47 +39,32 @@ FRAME_SKIPS, FOREIGN_SHARE = (0.8, 0.15, 0.05), 0.1
 STAGES = ("intra", "motion", "inter", "long", "levels")
 
 
-@dataclass(frozen=True)
-class StageOptions:
-    """``data``: folders of clips (packs); ``cache``: where decoded frames and flow labels are kept; ``run``: the run's folder."""
+@dataclass(frozen=True, kw_only=True)
+class StageOptions(RunOptions):
+    """``stage``: one of STAGES; ``frames``: how many are unrolled (long, levels); ``floating``: train in floating point what starts from the
+    file of an exact model (to be exported with ``--exact`` again)."""
 
     stage: str
-    data: tuple[Path, ...]
-    run: Path
-    cache: Path
-    init: tuple[str, ...] = ()
-    minutes: float = 30.0
-    rate: float | None = None
-    size: int | None = None
-    batch: int | None = None
     frames: int | None = None
-    device: str = "cpu"
-    threads: int | None = None
-    seed: int | None = None
+    floating: bool = False
 
 
 def run_stage(options: StageOptions) -> Flagship:
     """Train a stage until its time is over or it is interrupted; the state is saved either way. Raises UsageError, InputError."""
     if options.stage not in STAGES:
         raise UsageError(f"unknown stage {options.stage!r}; stages: {', '.join(STAGES)}")
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    seed = options.seed if options.seed is not None else int(time.time())
-    torch.manual_seed(seed)
+    seed = options.begin()
     device = torch.device(options.device)
     resumed = [str(options.run)] if (options.run / "state.safetensors").exists() else []
-    model = ExactFlagship() if all_exact([*options.init, *resumed]) else Flagship()
+    exact = all_exact([*resumed] if options.floating else [*options.init, *resumed])
+    model = ExactFlagship() if exact else Flagship()
     for source in options.init:  # later ones override what earlier ones hold
         load_initial(model, source)
     model.to(device, memory_format=torch.channels_last).train()
-    needs_flow = options.stage != "intra"
-    packs = []
-    for folder in options.data:
-        clips = decode_pack(folder, options.cache)
-        clips.frames = np.array(clips.frames)
-        if needs_flow:
+    packs = options.load_clips()
+    if options.stage != "intra":
+        for clips, folder in zip(packs, options.data, strict=True):
             clips.flow = np.array(load_flow(clips, options.cache, folder.name))
-        packs.append(clips)
     inter = options.stage in ("inter", "long", "levels")
     sampler = Sampler(packs, seed, skips=FRAME_SKIPS if inter else (1.0,), foreign=FOREIGN_SHARE if inter else 0.0)
     build = {"intra": _intra, "motion": _motion, "inter": _inter, "long": _long, "levels": _levels}[options.stage]
@@ -86,7 +72,7 @@ def run_stage(options: StageOptions) -> Flagship:
     trained = {id(p) for m in groups.values() for p in m.parameters()}
     for p in model.parameters():
         p.requires_grad_(id(p) in trained)
-    loop = Loop(options.run, model, groups, Schedule(minutes=options.minutes, rate=options.rate or rate))
+    loop = Loop(options.run, model, groups, Schedule(minutes=options.minutes, rate=options.rate or rate, optimiser=options.optimiser))
     loop.resume()
     loop.run(stage.step)
     after()
@@ -101,7 +87,10 @@ def load_initial(model: Flagship, source: str | Path) -> None:
     with safe_open(file, "pt") as f:
         tensors = {n: f.get_tensor(n) for n in f.keys()}  # noqa: SIM118 - not a dict
     if not any(n.startswith("model.") for n in tensors):
-        tensors = {f"model.{n}": t for n, t in load_model(file).model.state_dict().items()}
+        loaded = load_model(file).model
+        if loaded.layers.exact and not model.layers.exact:
+            loaded = to_float(loaded)
+        tensors = {f"model.{n}": t for n, t in loaded.state_dict().items()}
     own = model.state_dict()
     wanted = tuple(f"{p}." for p in parts) if parts else ("",)
     taken = {n: tensors[f"model.{n}"] for n in own if n.startswith(wanted) and f"model.{n}" in tensors}
@@ -109,8 +98,13 @@ def load_initial(model: Flagship, source: str | Path) -> None:
     fitting = {n: t for n, t in taken.items() if (t.shape == own[n].shape or n.endswith(".format")) and not (n.endswith("selection.logits") and not t.any())}
     model.load_state_dict(fitting, strict=False)
     for name, prior in model.named_modules():
-        if isinstance(prior, LatentPrior) and f"{name}.fuse.weight" in fitting and f"{name}.later.0.fuse.weight" not in fitting:
-            prior.start_later_parts()  # a model of before, whose latents have one part
+        if isinstance(prior, LatentPrior) and f"{name}.fuse.weight" in fitting:
+            if f"{name}.later.0.fuse.weight" not in fitting:
+                prior.start_later_parts()  # a model of before, whose latents have one part
+            elif prior.parts == 4 and f"{name}.later.1.fuse.weight" not in fitting:
+                prior.start_from_two_parts()
+            elif prior.parts == 4 and f"{name}.later.2.fuse.weight" not in fitting:
+                prior.start_later_parts(2)  # vectors in three parts
     log.info("%s: %d of %d tensors taken", source, len(fitting), len(own))
 
 
@@ -169,7 +163,7 @@ def _long(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     """More frames unrolled, everything joint from the start, no flow label in the loss."""
     frames = options.frames or 8
     stage = InterStage(model, sampler, RandomWidths(), options.size or 128, frames=lambda _: frames, joint_from=0.0, skip_from=0.0,
-                       lowest_temperature=0.2)
+                       lowest_temperature=0.2, prior_first=0.03)
     if options.batch:
         stage.pixels = options.batch * (frames - 1) * stage.size**2
     return stage, _inter_groups(model), 3e-4, _nothing

@@ -9,9 +9,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from disturbed import Count, disturbed, waves
 from safetensors import safe_open
 from safetensors.torch import save_file
-from test_slimcae import Count, source
 
 from neuralcodec.codecs import slimcae_coding
 from neuralcodec.codecs.adanic import TABLE_2, AdaNIC, AdaNICConfig
@@ -37,16 +37,8 @@ CPU = torch.device("cpu")
 
 
 def tiny(seed: int = 5) -> AdaNIC:
-    """Blocks of 64x64 samples; all parameters disturbed, so that nothing is the same by symmetry."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = AdaNIC(AdaNICConfig(N, M, 4)).eval()
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(0.02 * torch.rand_like(p))
-            for table in (model.prior.up1_bias.anchors, model.prior.scale_bias.anchors, model.prior.hyper_scale):
-                table.add_(torch.randn_like(table))
-    return model
+    """Blocks of 64x64 samples."""
+    return disturbed(lambda: AdaNIC(AdaNICConfig(N, M, 4)), seed)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +58,7 @@ def loaded(path):
 
 @pytest.fixture(scope="module")
 def picture() -> Planes:
-    return source(128, 192)
+    return waves(128, 192)
 
 
 def routed(loaded, options: np.ndarray = MIXED):
@@ -158,7 +150,7 @@ def test_a_uniform_map_gives_the_plain_network_bit_for_bit(loaded, picture):
 
 def test_blocks_far_from_a_change_do_not_see_it(loaded):
     """The middle of a block that is three blocks away, and the bits of the latent there, are those of the uniform map."""
-    wide = source(64, 512)
+    wide = waves(64, 512)
     options = np.zeros((1, 8), int)
     uniform = routed(loaded, options).encode_intra(wide, 150, (64, 512))
     options[0, 7] = 4
@@ -177,7 +169,7 @@ def test_the_entropy_path_is_that_of_integers(loaded, picture, monkeypatch):
 
 
 def test_bands_make_the_same_picture(loaded, monkeypatch):
-    tall, options = source(320, 128), np.random.default_rng(4).integers(0, 5, (5, 2))
+    tall, options = waves(320, 128), np.random.default_rng(4).integers(0, 5, (5, 2))
     whole = routed(loaded, options).encode_intra(tall, 150, (320, 128))
     monkeypatch.setattr(slimcae_coding, "BAND_POSITIONS", 24)
     bands = routed(loaded, options).encode_intra(tall, 150, (320, 128))

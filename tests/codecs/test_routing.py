@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from disturbed import Count, waves
 from test_adanic import M, N
-from test_slimcae import Count, source
 
 from neuralcodec.codecs.adanic import AdaNIC, AdaNICConfig
 from neuralcodec.codecs.coders import check_route, coder_for, place
@@ -64,7 +64,7 @@ def loaded(tmp_path):
 def test_the_route_is_what_the_agent_says_within_the_level(loaded, monkeypatch):
     from neuralcodec.codecs import adanic_coding
 
-    picture, agent = source(128, 192), loaded.model.agent
+    picture, agent = waves(128, 192), loaded.model.agent
     monkeypatch.setattr(agent, "forward", lambda x, q: torch.nn.functional.one_hot((x.flatten(1).mean(1) * 1000).long() % 5, 5).float())
     monkeypatch.setattr(adanic_coding, "AGENT_BLOCKS", 4)
     blocks = picture_blocks(adanic_coding.to_picture(picture.y, picture.uv), 64)

@@ -10,9 +10,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from disturbed import Count, disturbed, waves
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch.overrides import TorchFunctionMode
 
 from neuralcodec.codecs import slimcae_coding
 from neuralcodec.codecs.coders import coder_for, place
@@ -33,16 +33,7 @@ CPU = torch.device("cpu")
 
 
 def tiny(gdn: str = "slim-plus", seed: int = 5) -> SlimCAE:
-    """All parameters disturbed, so that nothing is the same by symmetry."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = SlimCAE(SlimCAEConfig(WIDTHS, gdn)).eval()
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(0.02 * torch.rand_like(p))
-            for table in (model.prior.up1_bias.anchors, model.prior.scale_bias.anchors, model.prior.hyper_scale):
-                table.add_(torch.randn_like(table))
-    return model
+    return disturbed(lambda: SlimCAE(SlimCAEConfig(WIDTHS, gdn)), seed)
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +51,8 @@ def loaded(path):
     return loaded
 
 
-def source(height: int = SIZE[0], width: int = SIZE[1]) -> Planes:
-    row, column = np.mgrid[:height, :width]
-    y = 128 + 60 * np.sin(row / 7 + column / 11) + 20 * np.cos(column / 3)
-    uv = np.stack([128 + 40 * np.sin(column[::2, ::2] / 9), 128 + 40 * np.cos(row[::2, ::2] / 8)])
-    return Planes(*(torch.from_numpy(np.round(p)).float().reshape(1, -1, *p.shape[-2:]) for p in (y, uv)))
+def source() -> Planes:
+    return waves(*SIZE)
 
 
 # -- networks --------------------------------------------------------------------------------------------------------------
@@ -213,7 +201,7 @@ def test_damaged_payloads_raise_the_project_s_error_or_decode(loaded):
 
 
 def test_bands_make_the_same_picture(loaded, monkeypatch):
-    picture, coder = source(320, 96), coder_for(loaded.model)
+    picture, coder = waves(320, 96), coder_for(loaded.model)
     whole = coder.encode_intra(picture, 150, (320, 96))
     monkeypatch.setattr(slimcae_coding, "BAND_POSITIONS", 18)
     bands = coder.encode_intra(picture, 150, (320, 96))
@@ -277,19 +265,6 @@ def test_a_file_that_does_not_fit_is_refused(path, tmp_path, what, match):
 
 
 # -- complexity ------------------------------------------------------------------------------------------------------------
-
-
-class Count(TorchFunctionMode):
-    """Multiplications of all convolutions, from the shapes that they are called with."""
-
-    macs = 0
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        if getattr(func, "__name__", "").startswith("conv"):
-            positions = args[0] if func.__name__ == "conv_transpose2d" else result
-            self.macs += positions.numel() * args[1][0].numel()
-        return result
 
 
 @pytest.mark.parametrize("level", range(1, len(WIDTHS) + 1))

@@ -14,7 +14,8 @@ from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
 from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
-from neuralcodec.codecs.prior import LatentPrior, exact_parts, part_positions
+from neuralcodec.codecs.parts import Division, part_positions
+from neuralcodec.codecs.prior import LatentPrior, exact_parts
 from neuralcodec.entropy import MaskMode
 from neuralcodec.nn.layout import planes_to_tensors
 from neuralcodec.nn.quality import QualityGain
@@ -42,12 +43,14 @@ def exported(prior, name="prior"):
 
 @pytest.mark.parametrize("inputs", STYLES)
 @pytest.mark.parametrize("weights", STYLES)
-@pytest.mark.parametrize(("temporal", "parts"), [((), 1), ((20,), 1), ((12, 5), 2), ((), 2), ((12,), 3)])
-def test_reference_prior_gives_the_same_integers(temporal, parts, weights, inputs):
+@pytest.mark.parametrize(("temporal", "parts", "name"), [((), 1, "prior"), ((20,), 1, "prior"), ((12, 5), 2, "prior"), ((), 2, "prior"), ((12,), 3, "prior"),
+                                                           ((12, 5), 4, "prior"), ((12,), 4, "motion.prior")])
+def test_reference_prior_gives_the_same_integers(temporal, parts, name, weights, inputs):
     from reference import networks
 
-    prior = random_prior(weights, 21, temporal=temporal, parts=parts)
-    reference = networks.LatentPrior(exported(prior), "prior")
+    prior = random_prior(weights, 21, temporal=temporal, parts=parts, vectors=name == "motion.prior")
+    reference = networks.LatentPrior(exported(prior, name), name)
+    assert (reference.parts, reference.mask_bytes) == (parts, prior.division.mask_bytes)
     for seed, size in enumerate([(1, 1), (4, 8), (5, 7), (9, 3)]):
         z, latents, quality = random_inputs(inputs, seed, prior, size, temporal, batch=3)
         quality[0] = (0, 200, 25, 24)[seed]
@@ -79,6 +82,23 @@ def test_parts_of_a_latent():
         for part in (0, 1):
             assert np.array_equal(masks[part], networks.positions(part, 2, *size))
         assert part_positions(0, 1, *size).all() and networks.positions(0, 1, *size).all()
+
+
+@pytest.mark.parametrize("vectors", [False, True])
+def test_four_parts_of_a_latent(vectors):
+    from reference import networks
+
+    for size in ((1, 1), (1, 4), (5, 3)):
+        four = [Division(4, 8, vectors).elements(part, *size).numpy() for part in range(4)]
+        assert (sum(m.astype(int) for m in four) == 1).all()
+        for part in range(4):
+            assert np.array_equal(four[part], networks.elements(part, 4, 8, *size, vectors))
+        if vectors:  # sums of cells, then everything else
+            assert all(m[[1, 2, 3, 5, 6, 7]].any() == (part == 3) for part, m in enumerate(four)) and four[0][[0, 4], ::2, ::2].all()
+        else:  # of each position a quarter of the channels, of each channel a quarter of the positions
+            assert all((m.sum(0) == 2).all() for m in four)
+            assert [[int(np.flatnonzero([m[c, y, x] for m in four])[0]) for c in range(4)] for y, x in ((0, 0), (1, 1)) if max(y, x) < min(size)] \
+                == [[0, 1, 2, 3], [1, 0, 3, 2]][: 1 + (min(size) > 1)]
 
 
 def test_full_size_and_trained_style_weights():

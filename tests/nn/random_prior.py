@@ -11,7 +11,7 @@ import sys
 
 import torch
 
-from neuralcodec.codecs.prior import LatentPrior, exact_parts, part_positions
+from neuralcodec.codecs.prior import LatentPrior, exact_parts
 from neuralcodec.nn.exact import ACCUMULATOR_LIMIT, MAX_EXPONENT, WEIGHT_LIMIT
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.quality import ANCHORS, QualityBias
@@ -34,9 +34,9 @@ def limit_parameters(shape, frac_in, limit_in, frac_out, generator, reserve=0):
     return w, b, k
 
 
-def random_prior(style, seed=0, *, channels=12, hyper=8, hidden=16, fused=24, temporal=(), parts=1):
+def random_prior(style, seed=0, *, channels=12, hyper=8, hidden=16, fused=24, temporal=(), parts=1, vectors=False):
     """A frozen prior in evaluation mode, with parameters of a style of STYLES."""
-    prior = LatentPrior(channels, hyper, hidden, fused, temporal, parts).eval()
+    prior = LatentPrior(channels, hyper, hidden, fused, temporal, parts, vectors).eval()
     randomise(prior, style, seed)
     return prior
 
@@ -81,11 +81,11 @@ def random_inputs(style, seed, prior, size, temporal=(), batch=2):
 
 
 def random_known(style, seed, prior, size, batch=2, part=1):
-    """The decoded latent of the parts before ``part`` over its whole range, or at its ends; zero at the other positions."""
+    """The decoded latent of the parts before ``part`` over its whole range, or at its ends; zero at the other elements."""
     g = torch.Generator().manual_seed(seed + 1000)
     shape = (batch, prior.channels, *size)
     latent = 32767 * _signs(shape, g) if style == "limit" else _bell(shape, 200, g).clamp(-32767, 32767)
-    return Fixed.from_integers(latent * sum(part_positions(p, prior.parts, *size) for p in range(part)), 4, 32767)
+    return Fixed.from_integers(latent * sum(prior.division.elements(p, *size) for p in range(part)), 4, 32767)
 
 
 def integers_of(stats):
@@ -96,11 +96,11 @@ def integers_of(stats):
 def digest() -> str:
     """sha256 over the outputs of priors of the flagship's sizes, all styles of weights and inputs."""
     result = hashlib.sha256()
-    sizes = {2: {"channels": 128, "hyper": 32, "hidden": 64, "fused": 128}, 3: {"channels": 8, "hyper": 16, "hidden": 32, "fused": 64}}
+    contextual, motion = {"channels": 128, "hyper": 32, "hidden": 64, "fused": 128}, {"channels": 8, "hyper": 16, "hidden": 32, "fused": 64}
     for style in STYLES:
-        for parts, inputs in itertools.product(sizes, STYLES):
-            temporal = {2: (64, 24), 3: (8,)}[parts]
-            prior = random_prior(style, 3, temporal=temporal, parts=parts, **sizes[parts])
+        for (parts, vectors), inputs in itertools.product(((2, False), (3, True), (4, False), (4, True)), STYLES):
+            temporal, sizes = ((8,), motion) if vectors else ((64, 24), contextual)
+            prior = random_prior(style, 3, temporal=temporal, parts=parts, vectors=vectors, **sizes)
             z, latents, quality = random_inputs(inputs, 4, prior, (9, 14), temporal)
             with torch.inference_mode():
                 features = prior.features(z, latents, quality, (9, 14))

@@ -1,6 +1,7 @@
-"""The reference decoder of bitstream_spec on the import path."""
+"""The reference decoder of bitstream_spec, and the small models of tests/codecs, on the import path."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bitstream_spec"))
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS.parent / "bitstream_spec"), str(TESTS / "codecs")]

@@ -8,6 +8,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from disturbed import disturbed, waves
 from reference.adanic import SCALE_INDEXES
 from reference.adanic import AdaNIC as Reference
 from reference.model import read_model
@@ -19,7 +20,6 @@ from neuralcodec.bitstream import StreamReader, StreamWriter
 from neuralcodec.codecs.adanic import AdaNIC, AdaNICConfig
 from neuralcodec.codecs.capacity_coding import TABLES
 from neuralcodec.codecs.coders import coder_for, place
-from neuralcodec.codecs.coding import Planes
 from neuralcodec.codecs.files import load_model, save_model
 from neuralcodec.core.types import Frame, VideoProperties
 from neuralcodec.entropy import MaskMode
@@ -31,24 +31,10 @@ HEIGHT, WIDTH = 69, 139
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(9)
-        model = AdaNIC(AdaNICConfig((11, 9, 6, 5, 4), (14, 12, 9, 7, 5), 4)).eval()
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(0.03 * torch.rand_like(p))
-            for table in (model.prior.up1_bias.anchors, model.prior.scale_bias.anchors):
-                table.add_(torch.randn_like(table))
+    model = disturbed(lambda: AdaNIC(AdaNICConfig((11, 9, 6, 5, 4), (14, 12, 9, 7, 5), 4)), 9, 0.03)
     path = tmp_path_factory.mktemp("adanic") / "tiny.safetensors"
     save_model(path, model, model.width_tables())
     return path
-
-
-def source() -> Planes:
-    row, column = np.mgrid[:80, :144]
-    y = 128 + 60 * np.sin(row / 7 + column / 5) + 30 * np.cos(column / 2)
-    uv = np.stack([128 + 50 * np.sin(column[::2, ::2] / 4), 128 + 50 * np.cos(row[::2, ::2] / 5)])
-    return Planes(*(torch.from_numpy(np.round(p)).float().reshape(1, -1, *p.shape[-2:]) for p in (y, uv)))
 
 
 @pytest.mark.parametrize(("level", "options"), [(1, [[0, 4, 1], [3, 2, 2]]), (3, [[4, 2, 3], [2, 2, 4]]), (5, [[4] * 3] * 2)])
@@ -61,7 +47,7 @@ def test_the_chapter_decodes_what_the_product_encodes(path, level, options):
     coder._choose_capacities = lambda *_: np.array(options)
     for quality, modes in ((0, tuple(MaskMode)), (111, (MaskMode.SENT,)), (200, ())):
         coder.mask_modes = modes
-        coded = coder.encode_intra(source(), quality, (HEIGHT, WIDTH))
+        coded = coder.encode_intra(waves(80, 144), quality, (HEIGHT, WIDTH))
         latent = chapter.read_frame("I", coded.payload, list(coded.modes), quality, HEIGHT, WIDTH)["contextual"]
         assert np.array_equal(latent.value, coded.parsed.latents["contextual"].integers[0].numpy())
         assert np.array_equal(latent.mask, coded.parsed.masks["contextual"]) and latent.options.tolist() == options

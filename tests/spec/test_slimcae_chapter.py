@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from disturbed import disturbed, waves
 from reference.model import read_model
 from reference.networks import ModelError
 from reference.rans import StreamError
@@ -14,7 +15,6 @@ from reference.slimcae import SlimCAE as Reference
 from reference_command import SPEC, reference
 
 from neuralcodec.codecs.coders import coder_for, place
-from neuralcodec.codecs.coding import Planes
 from neuralcodec.codecs.files import load_model, save_model
 from neuralcodec.codecs.slimcae import SlimCAE, SlimCAEConfig
 from neuralcodec.entropy import MaskMode
@@ -27,24 +27,10 @@ PLUS = pytest.mark.parametrize("path", ["slim-plus"], indirect=True)
 
 @pytest.fixture(scope="module")
 def path(request, tmp_path_factory):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(9)
-        model = SlimCAE(SlimCAEConfig(WIDTHS, request.param)).eval()
-        with torch.no_grad():
-            for p in model.parameters():
-                p.add_(0.03 * torch.rand_like(p))
-            for table in (model.prior.up1_bias.anchors, model.prior.scale_bias.anchors):
-                table.add_(torch.randn_like(table))
+    model = disturbed(lambda: SlimCAE(SlimCAEConfig(WIDTHS, request.param)), 9, 0.03)
     path = tmp_path_factory.mktemp("slimcae") / f"{request.param}.safetensors"
     save_model(path, model, model.width_tables())
     return path
-
-
-def source() -> Planes:
-    row, column = np.mgrid[:48, :96]
-    y = 128 + 60 * np.sin(row / 7 + column / 5) + 30 * np.cos(column / 2)
-    uv = np.stack([128 + 50 * np.sin(column[::2, ::2] / 4), 128 + 50 * np.cos(row[::2, ::2] / 5)])
-    return Planes(*(torch.from_numpy(np.round(p)).float().reshape(1, -1, *p.shape[-2:]) for p in (y, uv)))
 
 
 @pytest.mark.parametrize(("path", "level"), [("slim-plus", 1), ("slim-plus", 4), ("slim-plus", 5), ("slim", 2), ("switch", 3)], indirect=["path"])
@@ -56,7 +42,7 @@ def test_the_chapter_decodes_what_the_product_encodes(path, level):
     coder, chapter = coder_for(loaded.model), Reference(file.tensors, file.metadata["config"], loaded.widths[level - 1])
     for quality, modes in ((0, tuple(MaskMode)), (111, (MaskMode.SENT,)), (200, ())):
         coder.mask_modes = modes
-        coded = coder.encode_intra(source(), quality, (HEIGHT, WIDTH))
+        coded = coder.encode_intra(waves(48, 96), quality, (HEIGHT, WIDTH))
         latent = chapter.read_frame("I", coded.payload, list(coded.modes), quality, HEIGHT, WIDTH)["contextual"]
         assert np.array_equal(latent.value, coded.parsed.latents["contextual"].integers[0].numpy())
         assert np.array_equal(latent.mask, coded.parsed.masks["contextual"])

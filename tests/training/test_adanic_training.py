@@ -18,38 +18,12 @@ from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.jumc import tolerance
 from neuralcodec.core.errors import UsageError
 from neuralcodec.training import loop
-from neuralcodec.training.adanic import AdaNICOptions, AdaNICStage, export_adanic, read_record, run_adanic, write_record
+from neuralcodec.training.adanic import RECORD, AdaNICOptions, AdaNICStage, export_adanic, read_record, run_adanic
 from neuralcodec.training.adanic_agent import Agents, AgentStage, export_agent, find_labels, run_agent
-from neuralcodec.training.data import Clips, Sampler, decode_pack
+from neuralcodec.training.data import Clips, Sampler
+from neuralcodec.training.runs import keep_record
 
 SMALL = AdaNICConfig((12, 8, 4), (16, 12, 8))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a pack of one clip that is decoded already."""
-    root = tmp_path_factory.mktemp("adanic")
-    (root / "clips").mkdir()
-    (root / "cache").mkdir()
-    rng = np.random.default_rng(1)
-    base = np.kron(rng.integers(40, 216, (24, 32)), np.ones((8, 8))).astype(np.uint8)
-    frames = [np.concatenate([np.roll(base, (5 * t, 3 * t), (0, 1))[:144, :192], np.full((72, 192), 90 + 10 * t, np.uint8)]) for t in range(4)]
-    np.save(root / "cache" / "clips.frames.npy", np.stack(frames))
-    (root / "cache" / "clips.clips.json").write_text(json.dumps([4]))
-    return root
-
-
-@pytest.fixture
-def clips(root: Path) -> Clips:
-    return decode_pack(root / "clips", root / "cache")
 
 
 def options(root: Path, run: Path, **more) -> AdaNICOptions:
@@ -118,7 +92,7 @@ def test_a_run_resumes_and_is_exported(root, tmp_path, monkeypatch):
 
 def test_a_run_of_other_sizes_is_not_gone_on_with(root, tmp_path):
     (tmp_path / "run").mkdir()
-    write_record(tmp_path / "run", SMALL)
+    keep_record(tmp_path / "run", RECORD, SMALL.to_dict())
     with pytest.raises(UsageError, match="channels 12, 8, 4"):
         run_adanic(options(root, tmp_path / "run"))
     with pytest.raises(UsageError, match="no run"):

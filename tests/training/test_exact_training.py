@@ -163,7 +163,7 @@ def test_intra_stage_trains_the_integers(exact_file: Path, clips: Clips) -> None
 def test_a_stage_goes_on_with_an_exact_model(root: Path, exact_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in ("neuralcodec.training.stages.ExactFlagship", "neuralcodec.codecs.exact.ExactFlagship"):
         monkeypatch.setattr(place, lambda config=None: ExactFlagship(config or SMALL))
-    run_stage(StageOptions("long", (root / "clips",), tmp_path / "run", root / "cache", init=(str(exact_file),), minutes=0.03, size=64, batch=1,
+    run_stage(StageOptions(stage="long", data=(root / "clips",), run=tmp_path / "run", cache=root / "cache", init=(str(exact_file),), minutes=0.03, size=64, batch=1,
                            frames=3, threads=1))
     assert holds_exact(tmp_path / "run")
     result = CliRunner().invoke(train, ["export", "--run", str(tmp_path / "run"), "-o", str(tmp_path / "on.safetensors")])

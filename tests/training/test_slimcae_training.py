@@ -18,38 +18,11 @@ from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.slimcae import WIDTHS, SlimCAE, SlimCAEConfig
 from neuralcodec.core.errors import UsageError
 from neuralcodec.training import loop, slimcae
-from neuralcodec.training.data import Clips, Sampler, decode_pack
-from neuralcodec.training.slimcae import RECORD, SlimCAEOptions, SlimCAEStage, export_slimcae, read_record, run_slimcae
+from neuralcodec.training.data import Clips, Sampler
+from neuralcodec.training.slimcae import SlimCAEOptions, SlimCAEStage, export_slimcae, read_record, run_slimcae
 from neuralcodec.training.slimcae_lambdas import FACTOR, MOST_STEPS, LambdaSchedule, slope
 
 SMALL = SlimCAEConfig((12, 8, 4))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a pack of one clip that is decoded already."""
-    root = tmp_path_factory.mktemp("slimcae")
-    (root / "clips").mkdir()
-    (root / "cache").mkdir()
-    rng = np.random.default_rng(1)
-    base = np.kron(rng.integers(40, 216, (24, 32)), np.ones((8, 8))).astype(np.uint8)
-    frames = [np.concatenate([np.roll(base, (5 * t, 3 * t), (0, 1))[:144, :192], np.full((72, 192), 90 + 10 * t, np.uint8)]) for t in range(4)]
-    np.save(root / "cache" / "clips.frames.npy", np.stack(frames))
-    (root / "cache" / "clips.clips.json").write_text(json.dumps([4]))
-    return root
-
-
-@pytest.fixture
-def clips(root: Path) -> Clips:
-    return decode_pack(root / "clips", root / "cache")
 
 
 def options(root: Path, run: Path, **more) -> SlimCAEOptions:
@@ -185,7 +158,7 @@ def test_a_run_resumes_with_its_schedule_and_is_exported(root, tmp_path):
 
 def test_a_run_of_other_sizes_is_not_gone_on_with(root, tmp_path):
     (tmp_path / "run").mkdir()
-    slimcae.write_record(tmp_path / "run" / RECORD, SMALL, LambdaSchedule([1.0] * 3))
+    slimcae.write_record(tmp_path / "run", SMALL, LambdaSchedule([1.0] * 3))
     with pytest.raises(UsageError, match="widths 12, 8, 4"):
         run_slimcae(options(root, tmp_path / "run"))
     with pytest.raises(UsageError, match="lambda share"):

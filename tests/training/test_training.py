@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,15 +54,6 @@ def _write_clip(path: Path, seed: int, frames: int = 6) -> None:
             i420 = np.concatenate([moved, np.full((64, 192), 128, np.uint8)])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(i420, "yuv420p")))
         container.mux(stream.encode())
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tensors here are too small for more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +173,7 @@ def test_inter_stage_learns_on_a_moving_texture(clips: Clips) -> None:
 def test_stage_resumes_where_it_stopped_and_export_loads(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("neuralcodec.training.stages.Flagship", lambda config=None: Flagship(config or SMALL))
     monkeypatch.setattr("neuralcodec.codecs.flagship.Flagship", lambda config=None: Flagship(config or SMALL))
-    options = StageOptions("intra", (folder / "clips",), tmp_path / "run", folder / "cache", minutes=0.03, size=64, batch=2, threads=1)
+    options = StageOptions(stage="intra", data=(folder / "clips",), run=tmp_path / "run", cache=folder / "cache", minutes=0.03, size=64, batch=2, threads=1)
     run_stage(options)
     with safe_open(tmp_path / "run" / "state.safetensors", "pt") as f:
         first = f.metadata()
@@ -250,7 +240,29 @@ def test_a_model_of_one_part_starts_the_later_parts_too(source: str, tmp_path: P
         for part in range(1, own.parts):
             later = own.statistics(features, quality, part, known)
             assert torch.equal(first.scale_index(), later.scale_index())
-            assert torch.equal(first.mean.integers, later.mean.integers) == (own.parts == 2)
+            assert torch.equal(first.mean.integers, later.mean.integers) == (not own.direct)
+
+
+def test_a_model_of_fewer_parts_hands_its_later_ones_on(tmp_path: Path) -> None:
+    """Contextual latents of two parts, vectors of three, as in models of before."""
+    torch.manual_seed(5)
+    old = Flagship(FlagshipConfig(replace(SMALL.intra, parts=2), replace(SMALL.motion, parts=3), replace(SMALL.inter, parts=2)))
+    with torch.no_grad():
+        for p in old.parameters():
+            p.add_(0.05 * torch.randn(p.shape))
+    save_file({f"model.{n}": t.contiguous() for n, t in old.state_dict().items()}, tmp_path / "state.safetensors")
+    model = Flagship(SMALL)
+    load_initial(model, tmp_path)
+    for name in ("intra", "inter"):
+        second = old.get_submodule(name).prior.later[0].state_dict()
+        for part in (model.get_submodule(name).prior.later[i].state_dict() for i in range(3)):
+            assert all(torch.equal(t, second[n]) for n, t in part.items() if n != "spatial_mix.weight")
+            center = part["spatial_mix.weight"][:, 0, 1, 1]
+            assert (center == 0.5).all() and torch.equal(part["spatial_mix.weight"][:, 0, 0], second["spatial_mix.weight"][:, 0, 0])
+    theirs, own = old.motion.prior, model.motion.prior
+    for i in range(2):
+        assert all(torch.equal(t, theirs.later[i].state_dict()[n]) for n, t in own.later[i].state_dict().items())
+    assert torch.equal(own.later[2].scale_quality.anchors, own.scale_quality.anchors)
 
 
 def test_trained_later_parts_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -269,7 +281,7 @@ def test_a_signal_ends_a_stage_with_its_state_saved(folder: Path, monkeypatch: p
     monkeypatch.setattr("neuralcodec.training.stages.Flagship", lambda config=None: Flagship(config or SMALL))
     timer = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
-    run_stage(StageOptions("motion", (folder / "clips",), tmp_path / "run", folder / "cache", minutes=5, size=64, batch=2, threads=1))
+    run_stage(StageOptions(stage="motion", data=(folder / "clips",), run=tmp_path / "run", cache=folder / "cache", minutes=5, size=64, batch=2, threads=1))
     timer.cancel()
     with safe_open(tmp_path / "run" / "state.safetensors", "pt") as f:
         assert 0 < float(f.metadata()["elapsed"]) < 60
@@ -277,7 +289,7 @@ def test_a_signal_ends_a_stage_with_its_state_saved(folder: Path, monkeypatch: p
 
 def test_unknown_stage_and_missing_start_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError):
-        run_stage(StageOptions("fast", (folder / "clips",), tmp_path, folder / "cache"))
+        run_stage(StageOptions(stage="fast", data=(folder / "clips",), run=tmp_path, cache=folder / "cache"))
     with pytest.raises(InputError):
         load_initial(Flagship(SMALL), tmp_path / "nothing")
 
@@ -322,7 +334,7 @@ def test_widths_that_were_learned_stay() -> None:
 
 def test_metrics_file_has_one_object_a_line(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("neuralcodec.training.stages.Flagship", lambda config=None: Flagship(config or SMALL))
-    run_stage(StageOptions("intra", (folder / "clips",), tmp_path / "run", folder / "cache", minutes=0.02, size=64, batch=2, threads=1))
+    run_stage(StageOptions(stage="intra", data=(folder / "clips",), run=tmp_path / "run", cache=folder / "cache", minutes=0.02, size=64, batch=2, threads=1))
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert rows
     assert {"step", "minutes", "loss", "bpp", "psnr_y"} <= set(rows[0])

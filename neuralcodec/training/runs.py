@@ -1,0 +1,63 @@
+"""What the runs of all stages have in common: options, seed, clips in memory, the record of a model's sizes in a run's folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from neuralcodec.training.data import Clips, decode_pack
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """``data``: folders of clips (packs); ``cache``: where decoded frames and flow labels are kept; ``run``: the run's folder; ``init``: what to start
+    from. None is a stage's own default."""
+
+    data: tuple[Path, ...]
+    run: Path
+    cache: Path
+    init: tuple[str, ...] = ()
+    minutes: float = 30.0
+    rate: float | None = None
+    size: int | None = None
+    batch: int | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    seed: int | None = None
+    optimiser: str = "soap"
+
+    def begin(self) -> int:
+        """Set the processor threads and the seed of this process; returns the seed, the clock's where none was given."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        seed = self.seed if self.seed is not None else int(time.time())
+        torch.manual_seed(seed)
+        return seed
+
+    def load_clips(self) -> list[Clips]:
+        """The packs, frames in memory. Raises InputError."""
+        packs = [decode_pack(folder, self.cache) for folder in self.data]
+        for clips in packs:
+            clips.frames = np.array(clips.frames)
+        return packs
+
+
+def keep_record(run: Path, name: str, content: Any) -> None:
+    """Write ``content`` as JSON into a run's folder, atomically."""
+    run.mkdir(parents=True, exist_ok=True)
+    part = (run / name).with_suffix(".part")
+    part.write_text(json.dumps(content))
+    os.replace(part, run / name)
+
+
+def find_record(run: Path, name: str) -> Any:
+    """What ``keep_record`` wrote; None where there is none."""
+    path = run / name
+    return json.loads(path.read_text()) if path.is_file() else None
