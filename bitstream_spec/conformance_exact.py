@@ -1,7 +1,8 @@
-"""The models and the streams of conformance/exact/ and conformance/bfloat16/: everything exact, one group of pictures each."""
+"""The models and the streams of conformance/exact/, conformance/bfloat16/ and conformance/four_parts/: everything exact, one group of pictures each."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -35,11 +36,12 @@ from neuralcodec.nn.exact_convs import WideConv2d
 SHARED = ("intra", "level1_derived", "level2_exceptions", "level3_threshold", "odd_size", "one_sample", "quality_0", "quality_200", "limits")
 """Streams that are made as those of the other model."""
 SMALL = FlagshipConfig(
-    intra=IntraConfig(channels=16, latent=8, hyper=4, encoder_blocks=1, decoder_blocks=2),
-    motion=MotionConfig(channels=8, latent=4, hyper=4, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1),
+    intra=IntraConfig(channels=16, latent=8, hyper=4, encoder_blocks=1, decoder_blocks=2, parts=2),
+    motion=MotionConfig(channels=8, latent=4, hyper=4, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1, parts=3),
     inter=InterConfig(channels=16, latent=8, hyper=4, extraction_blocks=1, refinement_blocks=1, encoder_blocks=1, decoder_blocks=2,
-                      motion_channels=8, motion_latent=4),
+                      motion_channels=8, motion_latent=4, parts=2),
 )
+FOUR_PARTS = FlagshipConfig(replace(SMALL.intra, parts=4), replace(SMALL.motion, latent=8, parts=4), replace(SMALL.inter, motion_latent=8, parts=4))
 
 
 def write_exact_model(path: Path) -> None:
@@ -56,6 +58,11 @@ def write_bfloat16_model(path: Path) -> None:
     others = ("inter.decoder.fuse.conv", "inter.decoder.trunk.0.spatial", "motion.decoder.coarse.spatial")
     declare_rounding(model, {*trunk_convs(model), *others})
     _save(path, model, "exact pictures, sums rounded to bfloat16")
+
+
+def write_four_parts_model(path: Path) -> None:
+    """The model of conformance/four_parts/: a small one made alike, whose latents have four parts."""
+    _save(path, fold(random_model(FOUR_PARTS)), "exact pictures, latents in four parts")
 
 
 def _save(path: Path, model: ExactFlagship, what: str) -> None:
@@ -86,3 +93,4 @@ def _packets(m: Maker) -> bytes:
 EXACT_STREAMS: dict[str, Recipe] = {name: STREAMS[name] for name in SHARED}
 EXACT_STREAMS["packets"] = Recipe("packets of every type: of a side stream and of unknown types 8 to 11 between the frames; all mask modes in turn", _packets)
 BFLOAT16_STREAMS = {name: STREAMS[name] for name in ("level1_derived", "level2_exceptions", "quality_200", "limits")}
+FOUR_PARTS_STREAMS = {name: STREAMS[name] for name in ("level1_derived", "level2_exceptions", "level3_threshold", "odd_size", "one_sample", "limits")}

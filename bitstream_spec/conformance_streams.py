@@ -31,10 +31,10 @@ from neuralcodec.nn.selection import apply_widths, units
 from neuralcodec.nn.slimmable import SlimmableBlock
 
 CONFIG = FlagshipConfig(
-    intra=IntraConfig(channels=16, latent=24, hyper=8, encoder_blocks=1, decoder_blocks=1),
-    motion=MotionConfig(channels=16, latent=8, hyper=4, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1),
+    intra=IntraConfig(channels=16, latent=24, hyper=8, encoder_blocks=1, decoder_blocks=1, parts=2),
+    motion=MotionConfig(channels=16, latent=8, hyper=4, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1, parts=3),
     inter=InterConfig(channels=16, latent=24, hyper=8, extraction_blocks=1, refinement_blocks=1, encoder_blocks=1,
-                      decoder_blocks=1, motion_channels=16, motion_latent=8),
+                      decoder_blocks=1, motion_channels=16, motion_latent=8, parts=2),
 )
 DERIVED, EXCEPTIONS, SENT, THRESHOLD = MaskMode
 SIZE = (48, 80)
@@ -219,7 +219,7 @@ class Maker:
             first = len(modes)
 
             def draw(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray, first: int = first,
-                     bytes_: int = prior.mask_bytes) -> tuple[np.ndarray, np.ndarray]:
+                     bytes_: int = prior.division.mask_bytes) -> tuple[np.ndarray, np.ndarray]:
                 turn = first + min(part, bytes_ - 1)
                 mode, parameter, mask = self._mask(2 * number + turn, scale, derived)
                 if turn == len(modes):

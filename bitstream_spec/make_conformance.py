@@ -4,8 +4,8 @@
     python bitstream_spec/make_conformance.py --add        makes the streams that are not there yet, with the committed models
     python bitstream_spec/make_conformance.py --replace    makes everything anew, the models too: CHANGELOG.md has to say so
 
-There are three sets, each with a model: ``float`` (pictures in floating point) in conformance/, ``exact`` in conformance/exact/, and ``bfloat16`` (exact
-too, with layers that round their sums) in conformance/bfloat16/; ``--set NAME`` leaves the others alone. Everything is seeded. Encoders use floating point, so another machine may make other streams that are as good; what a
+There are four sets, each with a model: ``float`` (pictures in floating point) in conformance/, ``exact`` in conformance/exact/, ``bfloat16`` (exact
+too, with layers that round their sums) in conformance/bfloat16/, and ``four_parts`` (exact, with latents in four parts) in conformance/four_parts/; ``--set NAME`` leaves the others alone. Everything is seeded. Encoders use floating point, so another machine may make other streams that are as good; what a
 given stream decodes to is the same everywhere. The streams are described in ``conformance_streams.py`` and ``conformance_exact.py``.
 """
 
@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from conformance_exact import BFLOAT16_STREAMS, EXACT_STREAMS, write_bfloat16_model, write_exact_model
+from conformance_exact import (
+    BFLOAT16_STREAMS,
+    EXACT_STREAMS,
+    FOUR_PARTS_STREAMS,
+    write_bfloat16_model,
+    write_exact_model,
+    write_four_parts_model,
+)
 from conformance_streams import STREAMS, Maker, Recipe, write_model
 from reference.model import read_model
 
@@ -58,6 +65,7 @@ SETS = {
     "float": Set(FOLDER, "conformance.safetensors", write_model, STREAMS),
     "exact": Set(FOLDER / "exact", "exact.safetensors", write_exact_model, EXACT_STREAMS),
     "bfloat16": Set(FOLDER / "bfloat16", "bfloat16.safetensors", write_bfloat16_model, BFLOAT16_STREAMS),
+    "four_parts": Set(FOLDER / "four_parts", "four_parts.safetensors", write_four_parts_model, FOUR_PARTS_STREAMS),
 }
 
 

@@ -21,7 +21,7 @@ from neuralcodec.codecs.intra import STEP_GAIN
 from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.compensation import double_size, sample_doubled
 
-SMOOTHNESS = 2.5
+SMOOTHNESS = 5.0
 """``mu`` in squared quantiser steps, found by trial."""
 ITERATIONS = 2
 LARGEST_STEP = 1.0

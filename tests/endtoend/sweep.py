@@ -40,6 +40,7 @@ from sweep_work import CARRIERS, EVERYTHING, INSTRUCTION_SETS, LAYOUTS, VARIABLE
 ROOT = Path(__file__).resolve().parents[2]
 CONFORMANCE = ROOT / "bitstream_spec" / "conformance" / "exact"
 ROUNDING = ROOT / "bitstream_spec" / "conformance" / "bfloat16"
+FOUR_PARTS = ROOT / "bitstream_spec" / "conformance" / "four_parts"
 RANDOM = {False: "random weights", True: "random weights, sums rounded"}
 PAIRS_FRAMES, LONG_FRAMES = 4, 300
 SPOKEN_OF = 8
@@ -194,7 +195,7 @@ def results(args: argparse.Namespace, settings: Sequence[Setting], folder: Path,
         raise SweepError(f"{missing[0]}: no such file")
     meant = published(verify, streams) if verify else {}
     jobs: dict[str, Job] = {str(s): {"kind": "decode", "path": str(s), "model": model, "rounds": rounds(model, s)} for s in streams}
-    for set_ in (CONFORMANCE, ROUNDING) if default else ():
+    for set_ in (CONFORMANCE, ROUNDING, FOUR_PARTS) if default else ():
         own = sorted(set_.glob("*.nvc"))
         meant |= published(set_ / "conformance.json", own)
         model = str(next(set_.glob("*.safetensors")))

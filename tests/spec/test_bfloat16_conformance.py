@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
 import pytest
-import torch
+from decoded import pictures_md5
 from exact_chapter import tensors_of_the_chapter
 from reference.model import read_model
 from reference_command import reference
 
-from neuralcodec.bitstream import StreamReader
 from neuralcodec.codecs.exact import picture_convs, trunk_convs
 from neuralcodec.codecs.files import load_model
-from neuralcodec.core.digest import RunningMd5
 from neuralcodec.nn.bfloat16 import use_carriers
 from neuralcodec.nn.exact_convs import NarrowConv2d
-from neuralcodec.pipeline.decoder import DecodedFrame, DecodeOptions, StreamDecoder
 
 FOLDER = Path(__file__).resolve().parents[2] / "bitstream_spec" / "conformance" / "bfloat16"
 LIST = json.loads((FOLDER / "conformance.json").read_text("utf-8"))
@@ -28,14 +24,6 @@ MODEL = FOLDER / LIST["model"]["file"]
 @pytest.fixture(scope="module")
 def loaded():
     return load_model(MODEL)
-
-
-def pictures(stream: str, loaded) -> str:
-    reader, md5 = StreamReader(io.BytesIO((FOLDER / stream).read_bytes()), strict=True), RunningMd5()
-    for item in StreamDecoder(reader, loaded, DecodeOptions(workers=1, threads=1), torch.device("cpu")).run():
-        if isinstance(item, DecodedFrame):
-            md5.update(item.frame)
-    return md5.hexdigest()
 
 
 def test_the_list_is_of_the_files_that_are_there_and_can_be_made():
@@ -66,7 +54,7 @@ def test_reference_decoder():
 def test_real_decoder(known, carriers, loaded):
     use_carriers(carriers)
     try:
-        assert pictures(known["file"], loaded) == known["pictures"]
+        assert pictures_md5(FOLDER / known["file"], loaded) == known["pictures"]
     finally:
         use_carriers("auto")
 
@@ -78,4 +66,4 @@ def test_the_pictures_depend_on_the_rounding(layers):
     convs = [conv for name, conv in picture_convs(other.model).items() if name.endswith(layers) and isinstance(conv, NarrowConv2d)]
     for conv in convs:
         conv.rounds = False
-    assert any(pictures(known["file"], other) != known["pictures"] for known in LIST["streams"])
+    assert any(pictures_md5(FOLDER / known["file"], other) != known["pictures"] for known in LIST["streams"])

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from safetensors import safe_open
 
 from neuralcodec.cli.train import train
-from neuralcodec.codecs.conversion import fold
+from neuralcodec.codecs.conversion import fold, to_float
 from neuralcodec.codecs.exact import ExactFlagship, declare_rounding, picture_convs, picture_gains, trunk_convs
 from neuralcodec.codecs.files import load_model, save_model
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
@@ -173,6 +175,28 @@ def test_a_stage_goes_on_with_an_exact_model(root: Path, exact_file: Path, tmp_p
     formats = [{n: c.format.tolist() for n, c in picture_convs(m).items() if isinstance(c, NarrowConv2d)} for m in (first, then)]
     assert formats[0] == formats[1]
     assert any(not torch.equal(c.weight, picture_convs(then)[n].weight) for n, c in picture_convs(first).items())
+
+
+def test_a_stage_goes_on_in_floating_point_if_told_so(root: Path, exact_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the weights of the exact model's twin, which read planes in other units."""
+    monkeypatch.setattr("neuralcodec.training.stages.Flagship", lambda config=None: Flagship(config or SMALL))
+    options = StageOptions(stage="long", data=(root / "clips",), run=tmp_path / "run", cache=root / "cache", init=(str(exact_file),), minutes=0.02, size=64, batch=1,
+                           frames=2, threads=1, rate=1e-12, floating=True)
+    run_stage(options)
+    assert not holds_exact(tmp_path / "run")
+    trained = Flagship(SMALL)
+    load_initial(trained, tmp_path / "run")
+    twin = to_float(load_model(exact_file).model)
+    for name in ("intra.analysis.enter.weight", "inter.extraction.enter.conv.weight"):
+        torch.testing.assert_close(trained.state_dict()[name], twin.state_dict()[name])
+    steps = load_progress(tmp_path / "run")
+    run_stage(replace(options, minutes=0.04))  # resumes: the run's own state is in floating point already
+    assert load_progress(tmp_path / "run") > steps
+
+
+def load_progress(run: Path) -> int:
+    with safe_open(run / "state.safetensors", "pt") as f:
+        return int(f.metadata()["step"])
 
 
 def test_calibration_clips_are_cut_from_the_packs(clips: Clips) -> None:
