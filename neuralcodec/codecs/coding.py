@@ -273,13 +273,14 @@ class FlagshipCoder:
         encoder.put(hyper.to(torch.int32).numpy(), self._hyper_tables(prior, quality, size), label=f"{name} hyper")
         target = y[0].float().cpu().numpy()
         division = prior.division
-        where = [division.elements(part, *target.shape[-2:]).numpy() for part in range(division.parts)]
+        where = [division.places(part, *target.shape[-2:]) for part in range(division.parts)]
+        target = target.reshape(-1)
         modes: list[int] = []
 
         def write(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             wanted = target[where[part]].reshape(mean.shape)
             residual = np.clip(wanted - mean * 2.0**-MEAN_FRAC, -LATENT_LIMIT // 32, LATENT_LIMIT // 32)
-            lam = self.lambdas[name] if weight is None else weight[where[part]].reshape(mean.shape)
+            lam = self.lambdas[name] if weight is None else weight.reshape(-1)[where[part]].reshape(mean.shape)
             symbols = quantise(residual, scale, lam)
             if len(modes) < division.mask_bytes:
                 choice = self._choose(symbols, scale, derived, residual, lam, shared=len(modes) + 1 == division.mask_bytes < division.parts)
@@ -322,13 +323,13 @@ def code_parts(prior: LatentPrior, z: Fixed, temporal: list[Fixed], quality: int
     whole = np.zeros((prior.channels, h, w), bool)
     shape = prior.division.shape(h, w)
     for part in range(prior.division.parts):
-        where = prior.division.elements(part, h, w).numpy()
+        where = prior.division.places(part, h, w)
         stats = prior.statistics(features, q, part, _latent(value) if part else None)
-        scale, mean, mode = (t[0].numpy()[where].reshape(shape) for t in (stats.scale_index(), stats.mean.integers, stats.mode.integers))
+        scale, mean, mode = (t[0].numpy().reshape(-1)[where].reshape(shape) for t in (stats.scale_index(), stats.mean.integers, stats.mode.integers))
         symbols, mask = code(part, scale, mean, mode > 0)
         n = np.clip(symbols.astype(np.int64) * (1 << MEAN_FRAC) + mean, -LATENT_LIMIT, LATENT_LIMIT)
-        value[where] = n.reshape(-1) * 2.0**-MEAN_FRAC
-        whole[where] = mask.reshape(-1)
+        value.reshape(-1)[where] = n.reshape(-1) * 2.0**-MEAN_FRAC
+        whole.reshape(-1)[where] = mask.reshape(-1)
     return _latent(value), whole
 
 

@@ -8,10 +8,14 @@ cells' differences, which the sums around them predict.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from neuralcodec.core.errors import UsageError
 
 
 def part_positions(part: int, parts: int, height: int, width: int) -> Tensor:
@@ -32,6 +36,10 @@ class Division:
     channels: int
     vectors: bool = False
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.parts <= 4 or (self.parts == 4 and self.vectors and self.channels % 2):
+            raise UsageError(f"a latent of {self.channels} channels in {self.parts} parts")
+
     @property
     def mask_bytes(self) -> int:
         """Mask bytes in a packet: one for each part of two; one for the first and one for the other three of four; one for all of any other number."""
@@ -49,6 +57,11 @@ class Division:
             return (~sums).expand(shape) if part == 3 else sums & part_positions(part, 3, height, width)
         row, column = torch.arange(height)[:, None] % 2, torch.arange(width) % 2
         return (torch.where(row == column, row, 2 + row) ^ (channel % 4)) == part
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - divisions are few and live as long as their models
+    def places(self, part: int, height: int, width: int) -> np.ndarray:
+        """The same as indexes into (C, height, width) in raster order, ascending."""
+        return np.flatnonzero(self.elements(part, height, width).numpy())
 
     def shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Of the array in which a part is coded, with -1 for the number of its positions or, of four, of its elements, in raster order."""

@@ -11,9 +11,9 @@ from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
 from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
-from neuralcodec.codecs.parts import part_positions
+from neuralcodec.codecs.parts import Division, part_positions
 from neuralcodec.codecs.prior import LatentPrior
-from neuralcodec.core.errors import StreamError
+from neuralcodec.core.errors import StreamError, UsageError
 from neuralcodec.entropy import MaskMode, unpack_mask_mode
 from neuralcodec.nn.fixed import Fixed
 
@@ -153,3 +153,9 @@ def test_parts_share_a_mode_that_needs_nothing_more(modes, coder):
     for wrong in (inter.modes[:-1], (*inter.modes, 0), intra.modes, ()):
         with pytest.raises(StreamError, match="3 mask modes"):
             coder.parse("P", inter.payload, wrong, 100, (64, 80), intra.parsed)
+
+
+@pytest.mark.parametrize("wrong", [(0, 8), (5, 8), (4, 7, True)])
+def test_divisions_that_there_are_not(wrong):
+    with pytest.raises(UsageError, match="parts"):
+        Division(*wrong)

@@ -47,7 +47,7 @@ def test_a_config_without_the_keys_means_what_was_built_then(loaded):
     again = FlagshipConfig.from_dict(json.loads(json.dumps(read.to_dict())))
     assert again == read and all(new & set(part) for part in read.to_dict().values())
     assert FlagshipConfig.from_dict(FlagshipConfig().to_dict()) == FlagshipConfig() == Flagship().config
-    assert (FlagshipConfig().intra.parts, FlagshipConfig().inter.step_units, FlagshipConfig().motion.full_rank) == (2, True, True)
+    assert (FlagshipConfig().intra.parts, FlagshipConfig().inter.step_units, FlagshipConfig().motion.full_rank) == (4, True, True)
 
 
 @pytest.mark.parametrize("name", STREAMS)
