@@ -99,14 +99,16 @@ class Batch:
 
 
 class Sampler:
-    """Random crops of consecutive frames with flips, time reversal and gamma jitter.
+    """Random crops of consecutive frames with flips, time reversal, gamma jitter and, on half of them, chroma scaled about gray.
 
     Crops start at multiples of 8 luma samples, so that flow labels (one for 8x8) can be cut along. ``skips``: how often every frame, every second and
     every third one is taken. ``foreign``: share of samples in which something that nothing before predicts comes in, see ``paste_foreign``.
+    ``saturation``: the logarithm of the largest factor of chroma. (Clips that were scaled down have soft, pale chroma; transforms that see nothing else
+    stop carrying its details at all, and no quality brings them back.)
     """
 
-    def __init__(self, packs: list[Clips], seed: int, *, gamma: float = 0.15, skips: tuple[float, ...] = (1.0,), foreign: float = 0.0) -> None:
-        self.packs, self.gamma, self.skips, self.foreign = packs, gamma, np.array(skips), foreign
+    def __init__(self, packs: list[Clips], seed: int, *, gamma: float = 0.15, saturation: float = 0.0, skips: tuple[float, ...] = (1.0,), foreign: float = 0.0) -> None:
+        self.packs, self.gamma, self.saturation, self.skips, self.foreign = packs, gamma, saturation, np.array(skips), foreign
         self.rng = np.random.default_rng(seed)
         self.weights = np.array([len(p.frames) for p in packs], float)
         self.weights /= self.weights.sum()
@@ -155,6 +157,10 @@ class Sampler:
             g = np.exp(rng.uniform(-self.gamma, self.gamma))
             table = np.round(255 * (np.arange(256) / 255) ** g).astype(np.uint8)
             y = table[y]
+        if self.saturation and rng.random() < 0.5:
+            factor = np.exp(rng.uniform(0, self.saturation))
+            table = np.round((np.arange(256) - 128) * factor + 128).clip(0, 255).astype(np.uint8)
+            uv = table[uv]
         return np.ascontiguousarray(y)[:, None], np.ascontiguousarray(uv), f
 
 

@@ -92,10 +92,10 @@ def test_every_mask_mode_comes_back(mode, loaded):
     if mode is None:
         assert set(shares) == {1.0}
     else:
-        assert {m >> 6 for p in stream.packets for m in p.modes[-2:]} == {int(mode)}
-        # The motion latent's parts share a mode, so only one without side information.
-        motion = {p.modes[0] >> 6 for p in stream.packets if not p.intra}
-        assert motion == {int(mode if mode in (MaskMode.DERIVED, MaskMode.THRESHOLD) else MaskMode.THRESHOLD)}
+        assert {p.modes[-2] >> 6 for p in stream.packets} == {int(mode)}
+        # The motion latent's parts, and the contextual ones after the first, share a mode, so only one without side information.
+        shared = {m >> 6 for p in stream.packets for m in (p.modes[-1], *p.modes[:-2])}
+        assert shared == {int(mode if mode in (MaskMode.DERIVED, MaskMode.THRESHOLD) else MaskMode.THRESHOLD)}
         # Otherwise this test, and all that use the toy model, would say little about masks.
         assert any(0.05 < share < 0.95 for share in shares)
 

@@ -106,6 +106,25 @@ def test_crops_flips_and_reversal_keep_flow_and_frames_together(clips: Clips, se
         assert moved < 0.5 * still
 
 
+def test_half_of_the_samples_have_stronger_chroma(clips: Clips) -> None:
+    """By one factor in all their frames, about gray, which stays; luma as it is."""
+    frames = np.array(clips.frames)
+    frames[:, clips.height :] = np.arange(clips.width) % 40 + 100
+    plain, strong = (Sampler([replace(clips, frames=frames)], 5, gamma=0.0, saturation=s) for s in (0.0, 1.0))
+    factors = []
+    for _ in range(40):
+        state = plain.rng.bit_generator.state
+        before = plain.batch(64, 1, 3)
+        strong.rng.bit_generator.state = state
+        after = strong.batch(64, 1, 3)
+        assert torch.equal(before.y, after.y)
+        a, b = (x.uv.double() - 128 for x in (before, after))
+        factor = float((a * b).sum() / (a * a).sum())
+        assert (b - (a * factor).clamp(-128, 127)).abs().max() <= 1.5
+        factors.append(factor)
+    assert 10 < sum(f > 1.001 for f in factors) < 30 and min(factors) > 0.999 and 1.5 < max(factors) < 2.72
+
+
 def test_chained_flow_follows_each_cell() -> None:
     flow = np.zeros((4, 1, 4, 2), np.float32)
     flow[1::2, ..., 0] = 16.0  # the later frame of each pair of steps points two cells to the right
