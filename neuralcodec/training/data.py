@@ -99,12 +99,12 @@ class Batch:
 
 
 class Sampler:
-    """Random crops of consecutive frames with flips, time reversal, gamma jitter and, on half of them, chroma scaled about gray.
+    """Random crops of consecutive frames with flips, time reversal, gamma jitter and, where asked for, chroma scaled about gray on half of them.
 
     Crops start at multiples of 8 luma samples, so that flow labels (one for 8x8) can be cut along. ``skips``: how often every frame, every second and
     every third one is taken. ``foreign``: share of samples in which something that nothing before predicts comes in, see ``paste_foreign``.
-    ``saturation``: the logarithm of the largest factor of chroma. (Clips that were scaled down have soft, pale chroma; transforms that see nothing else
-    stop carrying its details at all, and no quality brings them back.)
+    ``saturation``: the logarithm of the largest factor of chroma. (Clips that were scaled down have soft, pale chroma, and transforms that see nothing
+    else stop carrying its details.)
     """
 
     def __init__(self, packs: list[Clips], seed: int, *, gamma: float = 0.15, saturation: float = 0.0, skips: tuple[float, ...] = (1.0,), foreign: float = 0.0) -> None:

@@ -36,18 +36,17 @@ log = logging.getLogger(__name__)
 
 FRAME_SKIPS, FOREIGN_SHARE = (0.8, 0.15, 0.05), 0.1
 """Of the stages that train P frames, see training.data."""
-SATURATION = 1.1
-"""Of all stages: chroma up to three times as strong, see training.data."""
 STAGES = ("intra", "motion", "inter", "long", "levels")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageOptions(RunOptions):
-    """``stage``: one of STAGES; ``frames``: how many are unrolled (long, levels); ``floating``: train in floating point what starts from the
-    file of an exact model (to be exported with ``--exact`` again)."""
+    """``stage``: one of STAGES; ``frames``: how many are unrolled (long, levels); ``saturation``: see training.data;
+    ``floating``: train in floating point what starts from the file of an exact model (to be exported with ``--exact`` again)."""
 
     stage: str
     frames: int | None = None
+    saturation: float = 0.0
     floating: bool = False
 
 
@@ -68,7 +67,7 @@ def run_stage(options: StageOptions) -> Flagship:
         for clips, folder in zip(packs, options.data, strict=True):
             clips.flow = np.array(load_flow(clips, options.cache, folder.name))
     inter = options.stage in ("inter", "long", "levels")
-    sampler = Sampler(packs, seed, saturation=SATURATION, skips=FRAME_SKIPS if inter else (1.0,), foreign=FOREIGN_SHARE if inter else 0.0)
+    sampler = Sampler(packs, seed, saturation=options.saturation, skips=FRAME_SKIPS if inter else (1.0,), foreign=FOREIGN_SHARE if inter else 0.0)
     build = {"intra": _intra, "motion": _motion, "inter": _inter, "long": _long, "levels": _levels}[options.stage]
     stage, groups, rate, after = build(model, sampler, options)
     trained = {id(p) for m in groups.values() for p in m.parameters()}
