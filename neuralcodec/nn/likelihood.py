@@ -38,7 +38,7 @@ def lower_bound(x: Tensor, bound: float) -> Tensor:
 
 
 class _GaussianBits(torch.autograd.Function):
-    """Written out, since most of a step of training is spent on such elementwise work: a third of the passes that autograd would make."""
+    """The gradient is written out, since much of a step of training goes into such elementwise work: fewer passes over the latents."""
 
     @staticmethod
     def forward(ctx, value: Tensor, scale: Tensor) -> Tensor:

@@ -61,7 +61,7 @@ class SOAP(torch.optim.Optimizer):
             if turn:
                 product = average @ basis
                 order = (basis * product).sum(0).argsort(descending=True)
-                state["exp_avg_sq"].copy_(_rows(state["exp_avg_sq"], order, side))
+                state["exp_avg_sq"].copy_(state["exp_avg_sq"].index_select(side, order))
                 state[f"basis_{side}"] = torch.linalg.qr(product[:, order])[0].contiguous()
 
 
@@ -85,6 +85,3 @@ def _turn(state: dict[str, Tensor], x: Tensor, back: bool = False) -> Tensor:
             m = q @ m if side == 0 else m @ q.T
     return m.reshape(x.shape)
 
-
-def _rows(x: Tensor, order: Tensor, side: int) -> Tensor:
-    return x.index_select(side, order)

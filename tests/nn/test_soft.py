@@ -10,6 +10,7 @@ from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.entropy.quantisation import quantise
 from neuralcodec.entropy.tables import SCALES, cost_bits
 from neuralcodec.nn.fixed import Fixed
+from neuralcodec.nn.likelihood import gaussian_bits
 
 SIZE = (12, 16)
 TEMPORAL = (6,)
@@ -134,6 +135,18 @@ def test_noise_changes_the_gradient_in_latents_alone(case):
     assert not torch.equal(pull, other)
     torch.testing.assert_close(scales, alike)
     assert scales.abs().sum() > 0
+
+
+def test_the_gradient_of_bits_is_that_of_their_values():
+    """In value and deviation; beyond the bound of 24 bits only the way back has one."""
+    torch.manual_seed(19)
+    value = (torch.randn(2, 3, 4, dtype=torch.float64) * 2 + 0.1).requires_grad_()
+    scale = (torch.rand(3, 1, dtype=torch.float64) + 0.5).requires_grad_()
+    assert torch.autograd.gradcheck(gaussian_bits, (value, scale))
+    far, narrow = torch.tensor([40.0, -40.0], requires_grad=True), torch.full((2,), 0.5)
+    for sign in (1.0, -1.0):
+        (gradient,) = torch.autograd.grad(gaussian_bits(far, narrow).sum() * sign, far)
+        assert (gaussian_bits(far, narrow) == 24).all() and gradient.isfinite().all() and (sign > 0 or not gradient.any())
 
 
 @pytest.mark.parametrize("lam", [2.0, 14.0])
