@@ -22,6 +22,7 @@ from neuralcodec.bench import classical
 from neuralcodec.bench.classical import measure
 from neuralcodec.bench.conditions import CONDITIONS, SETS
 from neuralcodec.bench.points import Clip, read_clip
+from neuralcodec.bench.zeroed_memory import fill_allocations, zeroed_memory
 
 EXCERPT = json.loads((Path(__file__).parent / "ruler_excerpt.json").read_text())
 RATE, DECIBELS = 0.01, 0.02
@@ -62,13 +63,28 @@ def test_the_same_counted_a_second_time(ruler_file, clip, name):
     assert point.psnr == pytest.approx(psnr, abs=1e-9)
 
 
+def test_what_was_in_memory_before_does_not_matter(clip):
+    """x264 reads memory that it has not written."""
+    name = "x264-medium-ld32"
+    if classical.missing(name):
+        pytest.skip("this FFmpeg has no such encoder")
+    setting = CONDITIONS[name].crf[2]
+    clean = measure(clip, name, setting, timed=False)
+    fill_allocations(254)
+    try:
+        soiled = measure(clip, name, setting, timed=False)
+    finally:
+        fill_allocations(None)
+    assert (soiled.bits, soiled.psnr) == (clean.bits, clean.psnr)
+
+
 def counted_again(path, condition, setting) -> tuple[float, float]:
     """Bits for a luma sample of the elementary stream without SEI units, and mean (6 Y + U + V) / 8."""
     with av.open(str(path)) as container:
         source = [frame.to_ndarray() for frame in container.decode(video=0)]  # (H * 3 / 2, W): Y, then U and V
     height, width = source[0].shape[0] * 2 // 3, source[0].shape[1]
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=condition.container) as container:
+    with zeroed_memory(), av.open(buffer, "w", format=condition.container) as container:
         stream = container.add_stream(condition.encoder, rate=Fraction(25), options=condition.options | {condition.key: str(setting)})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for number, samples in enumerate(source):
