@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neuralcodec.codecs.intra import CHROMA_GAIN, STEP_GAIN
+from neuralcodec.codecs.intra import CHROMA_GAIN
 from neuralcodec.codecs.layers import FLOAT
 from neuralcodec.codecs.prior import LatentStatistics
 from neuralcodec.codecs.routing import RoutingAgent
@@ -33,7 +33,7 @@ from neuralcodec.core.errors import UsageError
 from neuralcodec.nn.capacity_map import CapacityMap
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.gdn import SlimGDNPlus
-from neuralcodec.nn.quality import QualityGain
+from neuralcodec.nn.quality import STEP_GAIN, QualityGain
 from neuralcodec.nn.selection import WidthSwitch
 from neuralcodec.nn.slimmable_stages import kept, share
 from neuralcodec.nn.spatially_adaptive import SAConv2d, SATConv2d

@@ -59,7 +59,7 @@ picture's."""
 CONTEXTUAL, MOTION = "contextual", "motion"
 LAMBDAS = {CONTEXTUAL: 10.0, MOTION: 9.0}
 """Bits that a squared quantiser step is worth when a residual is rounded and when a mask is chosen, see entropy.quantisation and entropy.mask_choice."""
-CASCADE = (-4, -4, -4, 12)
+CASCADE = (-3, -3, -3, 9)
 """Quality indexes that are added to those of P frames, in turn: what a better frame costs, the ones after it gain (HEVC's encoders cascade QP so)."""
 MOTION_WEIGHTS = (0.125, 4096.0)
 """Between these stays what a squared step of motion is worth."""
@@ -240,7 +240,7 @@ class FlagshipCoder:
         current = pack(source.y, source.uv)
         luma, *earlier = (p.y[0, 0].to(torch.uint8).cpu().numpy() for p in (source, before, reference))
         flows = [torch.from_numpy(estimate_flow(luma, e)).permute(2, 0, 1)[None].to(self.device) for e in earlier]
-        flow, sensitivity = MotionSearch(source.y, reference.y, q).search([*flows, torch.zeros_like(flows[0])])
+        flow, sensitivity = MotionSearch(source.y, reference.y, quantiser_step(q, self.model.config.step_gain)).search([*flows, torch.zeros_like(flows[0])])
         still = cell_error(current, pack(reference.y, reference.uv))
         moved = cell_error(current, pack(*compensate(reference.y, reference.uv, flow)))
         with self._precision():
@@ -262,7 +262,7 @@ class FlagshipCoder:
             return None
         step = VECTOR_UNIT / torch.exp2(interpolate(self.model.motion.gain.encode, q))  # (1, 8), in luma samples
         error = F.avg_pool2d(sensitivity, 2).repeat_interleave(4, 1) * step[..., None, None] ** 2
-        bits = error * self.lambdas[CONTEXTUAL] / quantiser_step(q) ** 2
+        bits = error * self.lambdas[CONTEXTUAL] / quantiser_step(q, self.model.config.step_gain) ** 2
         return (bits.clamp(*MOTION_WEIGHTS)[0].cpu().double().numpy() * 64).round() / 64  # a coarse grid: sums come out the same in any order
 
     def _write(self, encoder: FrameEncoder, kind: str, name: str, y: Tensor, z: Tensor, quality: int, size: tuple[int, int],

@@ -6,6 +6,7 @@ One model holds three parts: intra, motion and inter. This file owns their compo
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,11 @@ from neuralcodec.codecs.motion import MotionConfig, MotionModel
 from neuralcodec.codecs.prior import MEAN_FRAC, latent_size
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
+from neuralcodec.nn.quality import STEP_GAIN
+
+
+_FORMER_STEP_GAIN = (1.3, 5.3)
+"""Of models that do not say."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +32,17 @@ class FlagshipConfig:
     intra: IntraConfig = field(default_factory=IntraConfig)
     motion: MotionConfig = field(default_factory=MotionConfig)
     inter: InterConfig = field(default_factory=InterConfig)
+    step_gain: tuple[float, float] = STEP_GAIN
+    """The quality scale: log2 of quantiser steps in a unit at quality 0 and 100 (nn.quality). Encoders alone read it."""
 
-    def to_dict(self) -> dict[str, dict[str, int]]:
-        return asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"step_gain": list(self.step_gain)}
 
     @staticmethod
-    def from_dict(d: dict[str, dict[str, int]]) -> FlagshipConfig:
+    def from_dict(d: dict[str, Any]) -> FlagshipConfig:
         """From ``to_dict``; what older models do not say is as it was then."""
         return FlagshipConfig(IntraConfig(**{"step_units": False, "parts": 1} | d["intra"]), MotionConfig(**{"full_rank": False, "parts": 1} | d["motion"]),
-                              InterConfig(**{"step_units": False, "parts": 1} | d["inter"]))
+                              InterConfig(**{"step_units": False, "parts": 1} | d["inter"]), tuple(d.get("step_gain", _FORMER_STEP_GAIN)))
 
 
 @dataclass

@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neuralcodec.codecs.intra import STEP_GAIN, AnalysisTransform, HyperEncoder, in_steps, latent_gain, latent_subpixel
+from neuralcodec.codecs.intra import AnalysisTransform, HyperEncoder, in_steps, latent_gain, latent_subpixel
 from neuralcodec.codecs.layers import FLOAT, Layers
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.nn.dct import start_synthesis
 from neuralcodec.nn.layout import PACKED_CHANNELS
+from neuralcodec.nn.quality import STEP_GAIN
 from neuralcodec.nn.selection import WIDTHS
 from neuralcodec.nn.slimmable import leading
 

@@ -17,7 +17,7 @@ from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.core.errors import UsageError
 from neuralcodec.nn.dct import chroma_of_latent, start_analysis, start_synthesis
 from neuralcodec.nn.layout import PACKED_CHANNELS
-from neuralcodec.nn.quality import ANCHORS, QualityGain, interpolate
+from neuralcodec.nn.quality import ANCHORS, STEP_GAIN, QualityGain, interpolate
 from neuralcodec.nn.slimmable import Block, SlimmableSubpixel
 
 
@@ -38,9 +38,6 @@ class IntraConfig:
     models of before."""
 
 
-STEP_GAIN = (1.3, 5.3)
-"""log2 of steps in a unit at quality 0 and 100: of sqrt(0.75 lambda / 8.66). A uniform quantiser of step s has the distortion D = s^2 / 12 at high rate
-and spends 1 / (2 ln 2 D) = 8.66 / s^2 bits for a unit of it; this is the step at which that equals luma's weight."""
 CHROMA_GAIN = -0.3
 """log2: a chroma sample weighs 0.5 beside 0.75 of a luma sample in (6 Y + U + V) / 8 on 4:2:0 planes."""
 

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neuralcodec.codecs.estimation import CELL
-from neuralcodec.codecs.intra import STEP_GAIN
 from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.compensation import double_size, sample_doubled
+from neuralcodec.nn.quality import STEP_GAIN
 
 SMOOTHNESS = 5.0
 """``mu`` in squared quantiser steps, found by trial."""
@@ -30,19 +30,20 @@ _RIDGE = 1.0
 _LOG_DISTANCE = 1.0
 
 
-def quantiser_step(quality: Tensor) -> Tensor:
-    """Step of the picture's latents at the start of training, in 8-bit samples of an orthonormal transform: (B,) indexes -> (B, 1, 1, 1)."""
-    low, high = STEP_GAIN
+def quantiser_step(quality: Tensor, gain: tuple[float, float] = STEP_GAIN) -> Tensor:
+    """Step of the picture's latents at the start of training, in 8-bit samples of an orthonormal transform: (B,) indexes -> (B, 1, 1, 1). ``gain``:
+    the model's quality scale (FlagshipConfig)."""
+    low, high = gain
     return (255 / torch.exp2(low + (high - low) * quality.float() / QUALITY_STEPS)).view(-1, 1, 1, 1)
 
 
 class MotionSearch:
-    """The search for one picture: current and reference luma (B, 1, H, W) in 0..255, quality (B,) indexes."""
+    """The search for one picture: current and reference luma (B, 1, H, W) in 0..255, ``step`` of the quantiser (B, 1, 1, 1) in 8-bit samples."""
 
     @torch.no_grad()
-    def __init__(self, current: Tensor, reference: Tensor, quality: Tensor) -> None:
+    def __init__(self, current: Tensor, reference: Tensor, step: Tensor) -> None:
         self.current, self.doubled = current, double_size(reference)
-        self.mu = SMOOTHNESS * quantiser_step(quality) ** 2
+        self.mu = SMOOTHNESS * step**2
 
     @torch.no_grad()
     def search(self, candidates: list[Tensor], iterations: int = ITERATIONS) -> tuple[Tensor, Tensor]:

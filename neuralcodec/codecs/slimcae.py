@@ -22,12 +22,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from neuralcodec.codecs.intra import CHROMA_GAIN, STEP_GAIN
+from neuralcodec.codecs.intra import CHROMA_GAIN
 from neuralcodec.codecs.layers import FLOAT
 from neuralcodec.codecs.slimcae_prior import SlimPrior
 from neuralcodec.core.errors import UsageError
 from neuralcodec.nn.gdn import KINDS, make_gdn
-from neuralcodec.nn.quality import ANCHORS, QualityGain, interpolate
+from neuralcodec.nn.quality import ANCHORS, STEP_GAIN, QualityGain, interpolate
 from neuralcodec.nn.selection import WidthSwitch
 from neuralcodec.nn.slimmable_stages import StageConv2d, StageTranspose2d, kept, share
 from neuralcodec.nn.staged_start import start_stages

@@ -16,7 +16,10 @@ ANCHORS = 9
 SPAN = QUALITY_STEPS // (ANCHORS - 1)
 """Quality indexes between two neighbouring anchors (25)."""
 
-LAMBDA_LOW, LAMBDA_HIGH = 64.0, 16384.0
+STEP_GAIN = (1.3, 6.5)
+"""log2 of quantiser steps in a unit at quality 0 and 100: of sqrt(0.75 lambda / 8.66). A uniform quantiser of step s has the distortion D = s^2 / 12 at
+high rate and spends 1 / (2 ln 2 D) = 8.66 / s^2 bits for a unit of it; this is the step at which that equals luma's weight."""
+LAMBDA_LOW, LAMBDA_HIGH = 64.0, 64.0 * 4 ** (STEP_GAIN[1] - STEP_GAIN[0])
 """Weights of the squared error of samples in 0..1 against one bit per pixel, at quality 0 and 100; geometric in between."""
 
 

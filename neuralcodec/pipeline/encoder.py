@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 
 import torch
 
@@ -12,10 +13,12 @@ from neuralcodec.bitstream import Arithmetic, Chapter, FramePacket, StreamHeader
 from neuralcodec.codecs.coders import check_route, coder_for, place
 from neuralcodec.codecs.coding import CASCADE, Coded, Planes
 from neuralcodec.codecs.files import LoadedModel
+from neuralcodec.codecs.lookahead import Lookahead, octaves_better
 from neuralcodec.core.errors import UsageError
 from neuralcodec.core.types import QUALITY_STEPS, Frame, SidePacket, SideStream, VideoProperties
 from neuralcodec.entropy import MaskMode
 from neuralcodec.nn.layout import planes_to_tensors
+from neuralcodec.nn.quality import STEP_GAIN
 from neuralcodec.nn.selection import apply_widths
 from neuralcodec.pipeline.device import core_count, prepare_exact
 from neuralcodec.pipeline.interleave import by_time
@@ -24,6 +27,9 @@ from neuralcodec.pipeline.jobs import Job, JobRunner
 MEMORY_BUDGET = 256 << 20
 """Bytes of source frames that may wait for workers."""
 LOOKAHEAD = 8
+"""Frames that may wait beyond those that workers have."""
+LOOKAHEAD_FRAMES, LOOKAHEAD_MEMORY = 32, 64 << 20
+"""Frames of a group, and bytes of them, that an encoder looks at before it codes the first one: fewer of large pictures, never with other workers."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +45,9 @@ class EncodeOptions:
     workers: int | None = None
     threads: int = 1
     mask_modes: tuple[MaskMode, ...] | None = None
-    intra_boost: int = 48
-    """Quality indexes by which intra frames are better than the frames that refer to them (as x264's ipratio)."""
+    intra_boost: int | None = None
+    """Quality indexes by which intra frames are better than the frames that refer to them (as x264's ipratio); None: by how long what they show lasts,
+    see codecs.lookahead."""
     cascade: tuple[int, ...] = CASCADE
     """Quality indexes that are added to those of P frames, in turn."""
     route: str | None = None
@@ -133,7 +140,8 @@ class StreamEncoder:
             coder.mask_modes = self.options.mask_modes
         size = (self.video.height, self.video.width)
         coded, before, predicted = None, None, 0
-        for item in job:
+        boost, items = self._look_ahead(job)
+        for item in items:
             if isinstance(item, SidePacket):
                 job.put(_Result(side=item))
                 continue
@@ -141,8 +149,7 @@ class StreamEncoder:
             intra = coded is None
             quality = self.quality
             if intra:
-                if self.options.gop != 1 and not self.video.still:
-                    quality = min(QUALITY_STEPS, quality + self.options.intra_boost)
+                quality = min(QUALITY_STEPS, quality + boost)
                 coded = coder.encode_intra(source, quality, size)
             else:
                 quality = min(max(quality + self.options.cascade[predicted % len(self.options.cascade)], 0), QUALITY_STEPS)
@@ -151,6 +158,24 @@ class StreamEncoder:
             before = source
             packet = FramePacket(intra, item.pts, coded.payload, coded.modes, item.duration, quality)
             job.put(_Result(frame=packet, coded=coded))
+
+    def _look_ahead(self, job: Iterable[Frame | SidePacket]) -> tuple[int, Iterable[Frame | SidePacket]]:
+        """Quality indexes by which the group's intra frame is better, and all of the group's items."""
+        if self.options.gop == 1 or self.video.still:
+            return 0, job
+        if self.options.intra_boost is not None:
+            return self.options.intra_boost, job
+        most = max(2, min(LOOKAHEAD_FRAMES, LOOKAHEAD_MEMORY // (self.video.width * self.video.height * 3 // 2)))
+        lookahead, ahead, rest, count = Lookahead(), [], iter(job), 0
+        for item in rest:
+            ahead.append(item)
+            if isinstance(item, Frame):
+                lookahead.add(planes_to_tensors(item.planes, torch.device("cpu"))[0])
+                count += 1
+            if count == most:
+                break
+        low, high = getattr(self.loaded.model.config, "step_gain", STEP_GAIN)
+        return round(octaves_better(lookahead.lasting()) * QUALITY_STEPS / (high - low)), chain(ahead, rest)
 
 
 def _frame_step(video: VideoProperties) -> int:

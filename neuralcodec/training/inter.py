@@ -48,8 +48,10 @@ class InterStage:
     prior_first: float = 0.0
     """Progress up to which transforms wait for their entropy models, see training.intra."""
     lowest_temperature: float = 0.2
-    intra_boost: int = 64
+    intra_boost: int = 90
     """Most quality indexes by which the intra frame is better, drawn for each sample."""
+    cascade: float = 3.0
+    """Most that the encoder's usual differences between P frames are multiplied by, drawn for each sample."""
 
     def step(self, progress: float) -> tuple[Tensor, dict[str, float]]:
         device = next(self.model.parameters()).device
@@ -57,7 +59,7 @@ class InterStage:
         batch = max(1, round(self.pixels / (self.size**2 * (frames - 1))))
         data = self.sampler.batch(self.size, batch, frames, flow=True)
         y, uv, flow = data.y.to(device).float(), data.uv.to(device).float(), data.flow.to(device)
-        drawn = draw_quality(batch, device)
+        drawn = draw_quality(batch, device, 1.0)
         waiting = progress < self.prior_first
         penalty, metrics = self.widths.draw(self.model, progress)
         skip = None
@@ -67,10 +69,12 @@ class InterStage:
         # The encoder may code intra frames better than those after them, which refer to them.
         boost = torch.randint(0, self.intra_boost + 1, (batch,), device=device)
         reference = intra_reference(self.model, y[0], uv[0], (drawn + boost).clamp_max(QUALITY_STEPS))
-        cascade = torch.tensor(CASCADE, device=device).roll(int(torch.randint(len(CASCADE), ())))
+        turn, strength = torch.randint(len(CASCADE), (batch,), device=device), self.cascade * torch.rand(batch, device=device)
+        cascade = torch.tensor(CASCADE, device=device)
         loss = torch.zeros((), device=device)
         for t in range(1, frames):
-            quality = (drawn + cascade[t % len(CASCADE)]).clamp(0, QUALITY_STEPS)
+            better = cascade[(turn + t) % len(CASCADE)]
+            quality = (drawn + torch.round(strength * better).long()).clamp(0, QUALITY_STEPS)
             lam, weight = quality_lambda(quality), quality_weight(quality)
             current = pack(y[t], uv[t])
             before = reference if joint else reference.detach()

@@ -11,9 +11,10 @@ from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.quality import LAMBDA_HIGH, LAMBDA_LOW, quality_lambda
 
 
-def draw_quality(count: int, device: torch.device | None = None) -> Tensor:
-    """Random quality indexes (count,) 0..200, denser towards the top: the qualities that people use, and at which codecs are compared, lie there."""
-    return torch.floor((QUALITY_STEPS + 1) * torch.rand(count, device=device) ** 0.7).long().clamp_max(QUALITY_STEPS)
+def draw_quality(count: int, device: torch.device | None = None, power: float = 0.7) -> Tensor:
+    """Random quality indexes (count,) 0..200: with ``power`` 1 all alike, below denser towards the top, where intra frames are coded that others refer
+    to."""
+    return torch.floor((QUALITY_STEPS + 1) * torch.rand(count, device=device) ** power).long().clamp_max(QUALITY_STEPS)
 
 
 def quality_weight(quality: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from neuralcodec.codecs.coding import LAMBDAS, MOTION
 from neuralcodec.codecs.flagship import Flagship, Reference
 from neuralcodec.codecs.motion import VECTOR_UNIT, MotionModel, cell_error
-from neuralcodec.codecs.motion_search import MotionSearch
+from neuralcodec.codecs.motion_search import MotionSearch, quantiser_step
 from neuralcodec.codecs.soft import SoftLatent, soft_latent
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
@@ -34,7 +34,7 @@ def code_motion(model: MotionModel, flow: Tensor, luma: Tensor, current: Tensor,
 
     ``prior_only``: the encoder waits for its entropy model, see training.intra."""
     with torch.no_grad():
-        flow, _ = MotionSearch(luma, reference.y, quality).search([flow, torch.zeros_like(flow)])
+        flow, _ = MotionSearch(luma, reference.y, quantiser_step(quality)).search([flow, torch.zeros_like(flow)])
         pack = model.layers.pack
         still = cell_error(current, pack(reference.y, reference.uv))
         moved = cell_error(current, pack(*compensate(reference.y, reference.uv, flow)))

@@ -22,6 +22,7 @@ from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.core.errors import UsageError
+from neuralcodec.training.calibrate import match_scale
 from neuralcodec.training.data import Sampler
 from neuralcodec.training.exact import all_exact, source_file
 from neuralcodec.training.flow import load_flow
@@ -91,6 +92,7 @@ def load_initial(model: Flagship, source: str | Path) -> None:
         loaded = load_model(file).model
         if loaded.layers.exact and not model.layers.exact:
             loaded = to_float(loaded)
+        match_scale(loaded, model)
         tensors = {f"model.{n}": t for n, t in loaded.state_dict().items()}
     own = model.state_dict()
     wanted = tuple(f"{p}." for p in parts) if parts else ("",)

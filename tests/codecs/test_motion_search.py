@@ -9,7 +9,8 @@ from neuralcodec.codecs.estimation import CELL
 from neuralcodec.codecs.motion_search import MotionSearch, quantiser_step
 from neuralcodec.nn.compensation import compensate
 
-HIGH, LOW = torch.tensor([200]), torch.tensor([0])
+FINE, COARSE = torch.full((1, 1, 1, 1), 6.5), torch.full((1, 1, 1, 1), 104.0)
+"""Quantiser steps in samples."""
 
 
 def texture(seed: int, size: int = 96) -> torch.Tensor:
@@ -35,7 +36,7 @@ def test_motion_is_found_to_a_fraction_of_a_sample(motion):
     reference = texture(1)
     current = predict(reference, cells(*motion))
     start = cells(round(motion[0]), round(motion[1]))
-    vectors, _ = MotionSearch(current, reference, HIGH).search([start, torch.zeros_like(start)], iterations=6)
+    vectors, _ = MotionSearch(current, reference, FINE).search([start, torch.zeros_like(start)], iterations=6)
     error = inside(vectors - cells(*motion)).abs()
     assert error.mean() < 0.1 < inside(start - cells(*motion)).abs().mean()
 
@@ -45,7 +46,7 @@ def test_the_better_candidate_is_taken_for_each_cell():
     truth = cells(0, 0).clone()
     truth[:, 0, :, 6:] = 9.0
     current = predict(reference, truth)
-    vectors, _ = MotionSearch(current, reference, HIGH).search([cells(0, 0), cells(9, 0)])
+    vectors, _ = MotionSearch(current, reference, FINE).search([cells(0, 0), cells(9, 0)])
     assert vectors[0, 0, :, :4].abs().max() < 1
     assert (vectors[0, 0, 2:-2, 8:10] - 9).abs().max() < 1
 
@@ -55,8 +56,8 @@ def test_where_bits_are_dear_vectors_are_smooth():
     reference = texture(3)
     current = (reference + 12 * torch.randn(reference.shape, generator=rng)).clamp(0, 255)
     rough = []
-    for quality in (LOW, HIGH):
-        vectors, _ = MotionSearch(current, reference, quality).search([cells(0, 0)], iterations=4)
+    for step in (COARSE, FINE):
+        vectors, _ = MotionSearch(current, reference, step).search([cells(0, 0)], iterations=4)
         rough.append(float((vectors[..., 1:] - vectors[..., :-1]).abs().mean()))
     assert rough[0] < 0.5 * rough[1]
 
@@ -64,7 +65,7 @@ def test_where_bits_are_dear_vectors_are_smooth():
 def test_sensitivity_tells_what_an_error_costs():
     """The luma error of a vector that is 0.25 samples off, against the quadratic it is said to be."""
     reference = texture(4)
-    _, sensitivity = MotionSearch(reference, reference, HIGH).search([cells(0, 0)])
+    _, sensitivity = MotionSearch(reference, reference, FINE).search([cells(0, 0)])
     for component in range(2):
         off = cells(*(0.25 * np.eye(2)[component]))
         real = float((predict(reference, off) - reference).square().sum())
@@ -75,14 +76,17 @@ def test_sensitivity_tells_what_an_error_costs():
 def test_a_batch_is_its_pictures():
     current, reference = (torch.cat([texture(s), texture(s + 1)]) for s in (5, 7))
     candidates = [torch.cat([cells(0.5, 1), cells(2, 0)]), torch.zeros(2, 2, 12, 12)]
-    both, _ = MotionSearch(current, reference, torch.tensor([40, 160])).search(candidates)
-    for i, quality in enumerate((40, 160)):
-        one, _ = MotionSearch(current[i : i + 1], reference[i : i + 1], torch.tensor([quality])).search([c[i : i + 1] for c in candidates])
+    steps = quantiser_step(torch.tensor([40, 160]))
+    both, _ = MotionSearch(current, reference, steps).search(candidates)
+    for i in range(2):
+        one, _ = MotionSearch(current[i : i + 1], reference[i : i + 1], steps[i : i + 1]).search([c[i : i + 1] for c in candidates])
         torch.testing.assert_close(both[i : i + 1], one, atol=1e-3, rtol=1e-4)
 
 
 def test_the_quantiser_s_step_falls_with_quality():
     steps = quantiser_step(torch.arange(201)).flatten()
     assert (steps.diff() < 0).all()
-    assert 6 < steps[-1] < 7
+    assert 2.5 < steps[-1] < 3
     assert 100 < steps[0] < 110
+    former = quantiser_step(torch.arange(201), (1.3, 5.3)).flatten()
+    assert former[0] == steps[0] and 6 < former[-1] < 7

@@ -412,3 +412,27 @@ def test_top_quality_moves_the_scale_and_keeps_its_lower_end() -> None:
     assert torch.allclose(at(gain.encode, 100), at(before, 80), atol=1e-5)
     with pytest.raises(UsageError):
         set_top_quality(model, 0)
+
+
+def test_a_scale_that_is_raised_keeps_what_there_was_and_goes_on() -> None:
+    from neuralcodec.nn.quality import interpolate
+    from neuralcodec.training.calibrate import match_scale
+
+    torch.manual_seed(0)
+    model, other = Flagship(replace(SMALL, step_gain=(1.3, 5.3))), Flagship(replace(SMALL, step_gain=(1.3, 6.3)))
+    gain = model.intra.gain
+    with torch.no_grad():
+        start = torch.linspace(1.3, 5.3, 9)[:, None] + torch.rand(1, gain.encode.shape[1])
+        gain.encode.copy_(start)
+        gain.encode[5:, 0] += torch.arange(4) * 2.0  # one channel of which little is left
+        gain.decode.copy_(-start)
+    before = gain.encode.clone()
+    match_scale(model, other)
+    assert model.config.step_gain == other.config.step_gain
+    for anchor, old in ((0, 0), (4, 125)):
+        assert torch.allclose(gain.encode[anchor], interpolate(before, torch.tensor([old]))[0], atol=1e-4)
+    beyond = gain.encode[-1] - gain.encode[-2]
+    assert torch.allclose(beyond, torch.full_like(beyond, 0.625), atol=1e-3), "all go on as most did"
+    assert torch.allclose(gain.decode[-1] - gain.decode[-2], -beyond, atol=1e-3)
+    with pytest.raises(UsageError):
+        match_scale(model, Flagship(replace(SMALL, step_gain=(0.0, 5.3))))
