@@ -36,12 +36,12 @@ from neuralcodec.nn.exact_convs import WideConv2d
 SHARED = ("intra", "level1_derived", "level2_exceptions", "level3_threshold", "odd_size", "one_sample", "quality_0", "quality_200", "limits")
 """Streams that are made as those of the other model."""
 SMALL = FlagshipConfig(
-    intra=IntraConfig(channels=16, latent=8, hyper=4, encoder_blocks=1, decoder_blocks=2, parts=2),
+    intra=IntraConfig(channels=16, latent=8, hyper=4, encoder_blocks=1, decoder_blocks=2, parts=2, chroma_path=False),
     motion=MotionConfig(channels=8, latent=4, hyper=4, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1, parts=3),
     inter=InterConfig(channels=16, latent=8, hyper=4, extraction_blocks=1, refinement_blocks=1, encoder_blocks=1, decoder_blocks=2,
                       motion_channels=8, motion_latent=4, parts=2),
 )
-FOUR_PARTS = FlagshipConfig(replace(SMALL.intra, parts=4), replace(SMALL.motion, latent=8, parts=4), replace(SMALL.inter, motion_latent=8, parts=4))
+FOUR_PARTS = FlagshipConfig(replace(SMALL.intra, parts=4, chroma_path=True), replace(SMALL.motion, latent=8, parts=4), replace(SMALL.inter, motion_latent=8, parts=4))
 
 
 def write_exact_model(path: Path) -> None:
@@ -61,8 +61,8 @@ def write_bfloat16_model(path: Path) -> None:
 
 
 def write_four_parts_model(path: Path) -> None:
-    """The model of conformance/four_parts/: a small one made alike, whose latents have four parts."""
-    _save(path, fold(random_model(FOUR_PARTS)), "exact pictures, latents in four parts")
+    """The model of conformance/four_parts/: a small one made alike, whose latents have four parts, with a path for chroma."""
+    _save(path, fold(random_model(FOUR_PARTS)), "exact pictures, latents in four parts, a path for chroma")
 
 
 def _save(path: Path, model: ExactFlagship, what: str) -> None:

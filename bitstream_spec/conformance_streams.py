@@ -31,7 +31,7 @@ from neuralcodec.nn.selection import apply_widths, units
 from neuralcodec.nn.slimmable import SlimmableBlock
 
 CONFIG = FlagshipConfig(
-    intra=IntraConfig(channels=16, latent=24, hyper=8, encoder_blocks=1, decoder_blocks=1, parts=2),
+    intra=IntraConfig(channels=16, latent=24, hyper=8, encoder_blocks=1, decoder_blocks=1, parts=2, chroma_path=False),
     motion=MotionConfig(channels=16, latent=8, hyper=4, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1, parts=3),
     inter=InterConfig(channels=16, latent=24, hyper=8, extraction_blocks=1, refinement_blocks=1, encoder_blocks=1,
                       decoder_blocks=1, motion_channels=16, motion_latent=8, parts=2),
@@ -68,6 +68,10 @@ def random_model(config: FlagshipConfig = CONFIG) -> Flagship:
                 module.encode.copy_(steps)
                 module.decode.copy_(-steps)
         _enliven_steps(model)
+        if model.intra.synthesis.chroma is not None:
+            for conv in (model.intra.analysis.chroma, model.intra.synthesis.chroma.conv):
+                conv.weight.copy_(0.1 * torch.randn(conv.weight.shape))
+                conv.bias.copy_(0.1 * torch.randn(conv.bias.shape))
         for name, parameter in model.named_parameters():
             if ".prior." not in name and "gain" not in name and "units" not in name:
                 parameter.copy_(torch.round(parameter * 32) / 32)  # few values: the file packs well

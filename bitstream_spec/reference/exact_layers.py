@@ -18,6 +18,7 @@ ROUNDED, ROUNDED_LIMIT = 8, 255
 VECTOR, VECTOR_LIMIT = 8, 2**17
 PICTURE = 14
 PACKED = 96
+CHROMA = 4 * 32
 GAIN_LIMIT = 2**14
 FRACTIONS = range(-4, 13)
 
@@ -102,6 +103,8 @@ def layers(config: dict[str, Any]) -> dict[str, Layer]:
         found[f"{part}.{decoder}.up.conv"] = Layer(True, (4 * c, latent, 1, 1), WIDE_LIMIT, WIDE, WIDE_LIMIT)
         if part != "motion":
             found[f"{part}.{decoder}.head"] = Layer(True, (PACKED, c, 1, 1), WIDE_LIMIT, PICTURE, WIDE_LIMIT)
+        if config[part].get("chroma_path", False):
+            found[f"{part}.{decoder}.chroma.conv"] = Layer(True, (CHROMA, latent, 1, 1), WIDE_LIMIT, PICTURE, WIDE_LIMIT)
     for part in ("motion.decoder", "motion.refinement"):
         shape = (2, config["motion"]["channels"], 1, 1)
         found[f"{part}.head"] = Layer(True, shape, WIDE_LIMIT, VECTOR, VECTOR_LIMIT)

@@ -147,7 +147,11 @@ class ExactPictures:
         v = self.gains["intra.synthesis.units.encode"].scale(x, quality)
         d = self._trunk("intra.synthesis", v) - v
         x = clamp(x + self.gains["intra.synthesis.units.decode"].scale(d, quality), WIDE_LIMIT)
-        return split(samples(self.convolutions["intra.synthesis.head"](x) + GREY))
+        t = self.convolutions["intra.synthesis.head"](x)
+        if "intra.synthesis.chroma.conv" in self.convolutions:
+            u = depth_to_space(self.convolutions["intra.synthesis.chroma.conv"](self._latent("intra", latent, quality)))
+            t[64:] += u
+        return split(samples(t + GREY))
 
     def vectors(self, motion: Latent, quality: int, reference: Planes) -> tuple[np.ndarray, np.ndarray]:
         """Section 7: vectors (2, h, w) in sixteenths of a luma sample, and motion features (C, h, w)."""

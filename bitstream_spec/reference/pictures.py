@@ -189,7 +189,7 @@ class PictureSide:
         if kind == "I":
             x = self._up("intra.synthesis", self._gain("intra", latents["contextual"], quality))
             x = self._corrected("intra.synthesis", x, quality, lambda v: self._trunk("intra.synthesis", v))
-            return unpack(self._conv("intra.synthesis.head", x))
+            return unpack(self._conv("intra.synthesis.head", x) + self._chroma(latents["contextual"], quality))
         vectors, features = self.vectors(latents["motion"], quality, reference)
         prediction = pack(compensate(reference, vectors))
         e = self._trunk("inter.extraction", self._pointwise("inter.extraction.enter", prediction))
@@ -201,6 +201,13 @@ class PictureSide:
         x = self._corrected("inter.decoder", x, quality, lambda v: self._trunk(
             "inter.decoder", self._pointwise("inter.decoder.fuse", np.concatenate([v, c]))))
         return unpack(prediction + self._conv("inter.decoder.head", x))
+
+    def _chroma(self, latent: Latent, quality: int) -> np.ndarray | float:
+        """Section 5: what the second layer adds to the packed planes."""
+        if not self.config["intra"].get("chroma_path", False):
+            return 0.0
+        u = depth_to_space(self._conv("intra.synthesis.chroma.conv", self._gain("intra", latent, quality)))
+        return np.pad(u, ((64, 0), (0, 0), (0, 0)))
 
     def vectors(self, motion: Latent, quality: int, reference: Planes) -> tuple[np.ndarray, np.ndarray]:
         """Section 6: vectors (2, h, w) in luma samples and motion features (C, h, w)."""

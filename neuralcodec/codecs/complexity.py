@@ -30,8 +30,8 @@ INTRA, INTER, ENCODER = "I", "P", "encoder"
 well.)"""
 
 _PRIOR = {"up1": 64, "mix1": 32, "up2": 32, "": 16}
-_SYNTHESIS = {"coarse": 16, "up": 16, "": 8}
-_ANALYSIS = {"down": 16, "last": 16, "": 8}
+_SYNTHESIS = {"coarse": 16, "up": 16, "chroma": 16, "": 8}
+_ANALYSIS = {"down": 16, "last": 16, "chroma": 16, "": 8}
 _HYPER = {"enter": 16, "spatial": 16, "down1": 32, "down2": 64}
 _EIGHTH = {"": 8}
 

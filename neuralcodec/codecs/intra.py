@@ -16,7 +16,7 @@ from neuralcodec.codecs.layers import FLOAT, Layers
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.core.errors import UsageError
 from neuralcodec.nn.dct import chroma_of_latent, start_analysis, start_synthesis
-from neuralcodec.nn.layout import PACKED_CHANNELS
+from neuralcodec.nn.layout import CHROMA_CHANNELS, LUMA_CHANNELS, PACKED_CHANNELS
 from neuralcodec.nn.quality import ANCHORS, STEP_GAIN, QualityGain, interpolate
 from neuralcodec.nn.slimmable import Block, SlimmableSubpixel
 
@@ -36,6 +36,8 @@ class IntraConfig:
     step_units: bool = True
     """Transforms work in units of the quantiser step, and the latent enters the decoder through a layer that no width slims; False in
     models of before."""
+    chroma_path: bool = True
+    """Chroma's latents also reach the picture, and are read from it, by linear layers beside the trunks; False in models of before."""
 
 
 CHROMA_GAIN = -0.3
@@ -67,6 +69,12 @@ def in_steps(units: QualityGain | None, trunk: nn.Module, x: Tensor, quality: Te
     return units.correct(x, trunk(enter(v)) - v, quality)
 
 
+def _silent(conv: nn.Conv2d) -> nn.Conv2d:
+    for parameter in (conv.weight, conv.bias):
+        nn.init.zeros_(parameter)
+    return conv
+
+
 class HyperEncoder(nn.Module):
     """Encoder only: (B, C, h, w) latent in quantiser steps -> (B, Cz, ceil(h/4), ceil(w/4)) real-valued hyper latent."""
 
@@ -91,18 +99,22 @@ class HyperEncoder(nn.Module):
 class AnalysisTransform(nn.Module):
     """Encoder only: (B, cin, H/8, W/8) -> latent (B, latent, H/16, W/16)."""
 
-    def __init__(self, cin: int, channels: int, latent: int, blocks: int, signs: tuple[float, ...] = (1.0,), step_units: bool = True) -> None:
-        """``signs``: how the packed inputs enter the transform at the start of training (current minus prediction, say)."""
+    def __init__(self, cin: int, channels: int, latent: int, blocks: int, signs: tuple[float, ...] = (1.0,), step_units: bool = True,
+                 chroma_path: bool = False) -> None:
+        """``signs``: how the packed inputs enter the transform at the start of training (current minus prediction, say). ``chroma_path``: chroma of the
+        packed picture is also read directly."""
         super().__init__()
         self.units = QualityGain(channels, *STEP_GAIN) if step_units else None
         self.enter = nn.Conv2d(cin, channels, 1)
         self.trunk = nn.Sequential(*(Block(channels) for _ in range(blocks)))
         self.down = nn.Conv2d(4 * channels, latent, 1)
+        self.chroma = _silent(nn.Conv2d(4 * CHROMA_CHANNELS, latent, 1)) if chroma_path else None
         start_analysis(self.enter, self.down, signs)
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
-        x = in_steps(self.units, self.trunk, self.enter(x), quality)  # (B, channels, H/8, W/8)
-        return self.down(F.pixel_unshuffle(x, 2))
+        features = in_steps(self.units, self.trunk, self.enter(x), quality)  # (B, channels, H/8, W/8)
+        y = self.down(F.pixel_unshuffle(features, 2))
+        return y if self.chroma is None else y + self.chroma(F.pixel_unshuffle(x[:, LUMA_CHANNELS:PACKED_CHANNELS], 2))
 
 
 class SynthesisTransform(nn.Module):
@@ -115,11 +127,17 @@ class SynthesisTransform(nn.Module):
         self.units = layers.units(c, *STEP_GAIN) if config.step_units else None
         self.trunk = layers.trunk(*(layers.block(c, levels=levels) for _ in range(config.decoder_blocks)))
         self.head = layers.picture_head(c)
+        self.chroma = layers.chroma_head(config.latent) if config.chroma_path else None
+        if self.chroma is not None:
+            _silent(self.chroma.conv)
         start_synthesis(self.up.conv, self.head)
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
         x = self.up(y)  # (B, channels, H/8, W/8)
-        return self.head(in_steps(self.units, self.trunk, x, quality))
+        picture = self.head(in_steps(self.units, self.trunk, x, quality))
+        if self.chroma is not None:
+            picture[:, LUMA_CHANNELS:] += self.chroma(y)
+        return picture
 
 
 class IntraModel(nn.Module):
@@ -129,7 +147,7 @@ class IntraModel(nn.Module):
         super().__init__()
         self.config, self.layers = config, layers
         self.analysis = AnalysisTransform(PACKED_CHANNELS, config.channels, config.latent, config.encoder_blocks,
-                                          step_units=config.step_units)
+                                          step_units=config.step_units, chroma_path=config.chroma_path)
         self.hyper_analysis = HyperEncoder(config.latent, config.hyper)
         self.prior = LatentPrior(config.latent, config.hyper, parts=config.parts)
         self.gain = latent_gain(config.latent, layers)

@@ -14,10 +14,10 @@ from functools import partial
 from torch import Tensor, nn
 
 from neuralcodec.nn.carriers import WIDE_FRAC, WIDE_LIMIT, to_real, wide_from_real
-from neuralcodec.nn.exact_convs import ExactHead
+from neuralcodec.nn.exact_convs import ExactHead, ExactSubpixelHead
 from neuralcodec.nn.exact_gain import ExactContextUnits, ExactLatentGain, ExactUnits
 from neuralcodec.nn.exact_slimmable import ExactBlock, ExactPointwise, ExactSubpixel, ExactTrunk
-from neuralcodec.nn.layout import DYADIC_UNIT, PACKED_CHANNELS, UNIT, pack, unpack
+from neuralcodec.nn.layout import CHROMA_CHANNELS, DYADIC_UNIT, PACKED_CHANNELS, UNIT, pack, unpack
 from neuralcodec.nn.quality import QualityGain
 from neuralcodec.nn.slimmable import SlimmableBlock, SlimmableConv2d, SlimmableTrunk, Subpixel
 
@@ -44,6 +44,7 @@ class Layers:
     latent_gain: Callable[..., QualityGain]
     picture_head: Callable[[int], nn.Module]
     vector_head: Callable[[int], nn.Module]
+    chroma_head: Callable[[int], nn.Module]
     picture: Callable[[Tensor], Tensor]
     real: Callable[[Tensor], Tensor]
 
@@ -69,8 +70,20 @@ def _wide_picture(packed: Tensor) -> Tensor:
     return wide_from_real(packed, PICTURE_FRAC + 8)
 
 
+_PICTURE = {"frac_out": PICTURE_FRAC, "limit_out": WIDE_LIMIT, "unit": UNIT, "divisor": DYADIC_UNIT}
+
+
 def _picture_head(channels: int) -> nn.Module:
-    return ExactHead(channels, PACKED_CHANNELS, frac_out=PICTURE_FRAC, limit_out=WIDE_LIMIT, unit=UNIT, divisor=DYADIC_UNIT)
+    return ExactHead(channels, PACKED_CHANNELS, **_PICTURE)
+
+
+def _chroma_head(latent: int) -> nn.Module:
+    # Two heads' results lie below 2**22 steps each: float32 holds their sum.
+    return ExactSubpixelHead(latent, CHROMA_CHANNELS, **_PICTURE)
+
+
+def _float_chroma_head(latent: int) -> nn.Module:
+    return Subpixel(latent, CHROMA_CHANNELS)
 
 
 def _vector_head(channels: int) -> nn.Module:
@@ -78,6 +91,6 @@ def _vector_head(channels: int) -> nn.Module:
 
 
 FLOAT = Layers(False, UNIT, SlimmableBlock, SlimmableTrunk, SlimmableConv2d, Subpixel, QualityGain, QualityGain, QualityGain,
-               _float_head(PACKED_CHANNELS), _float_head(2), _same, _same)
+               _float_head(PACKED_CHANNELS), _float_head(2), _float_chroma_head, _same, _same)
 EXACT = Layers(True, DYADIC_UNIT, ExactBlock, ExactTrunk, ExactPointwise, ExactSubpixel, ExactUnits, ExactContextUnits, ExactLatentGain,
-               _picture_head, _vector_head, _wide_picture, partial(to_real, frac=WIDE_FRAC))
+               _picture_head, _vector_head, _chroma_head, _wide_picture, partial(to_real, frac=WIDE_FRAC))

@@ -15,7 +15,7 @@ from neuralcodec.codecs.estimation import CELL, estimate_flow
 from neuralcodec.nn.compensation import double_size, sample_doubled
 from neuralcodec.nn.dct import dct_matrix
 
-OCTAVES, OCTAVES_PER_DOUBLING = 0.45, 0.26
+OCTAVES, OCTAVES_PER_DOUBLING = 0.25, 0.32
 """By how many octaves of the quantiser step an intra frame is better than the frames after it: at least, and for each doubling of how often it counts.
 Found by trial on training clips."""
 

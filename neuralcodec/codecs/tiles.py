@@ -91,11 +91,14 @@ class TileCoder(FlagshipCoder):
         intra = self.model.intra
         synthesis = intra.synthesis
         with self._precision():
-            x = synthesis.up(intra.gain.unscale(as_fixed(latent).values.to(self.device), q).contiguous(memory_format=torch.channels_last))
-            x = self.model.layers.real(in_steps(synthesis.units, synthesis.trunk, x, q)).float()
+            y = intra.gain.unscale(as_fixed(latent).values.to(self.device), q).contiguous(memory_format=torch.channels_last)
+            x = self.model.layers.real(in_steps(synthesis.units, synthesis.trunk, synthesis.up(y), q)).float()
         groups = [64, 16, 16]
         weight, bias = (torch.stack([part.float().mean(0) for part in p.split(groups)]) for p in (synthesis.head.weight, synthesis.head.bias))
-        samples = (F.conv2d(x, weight, bias)[0] * UNIT + 127.5 + 0.5).clamp_(0, 255)
+        means = F.conv2d(x, weight, bias)[0]
+        if synthesis.chroma is not None:
+            means[1:] += self.model.layers.unit / UNIT * synthesis.chroma(y)[0].unflatten(0, (2, -1)).mean(1)
+        samples = (means * UNIT + 127.5 + 0.5).clamp_(0, 255)
         y, u, v = _inner(samples, rows, columns, 8).to(torch.uint8).cpu().numpy()
         return y, u, v
 

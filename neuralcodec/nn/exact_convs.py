@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuralcodec.core.errors import UsageError
 from neuralcodec.nn.bfloat16 import BYTE_LIMIT, SIGNIFICANT_BITS, carrier_on, round_to_significant
@@ -279,3 +279,15 @@ class ExactHead(WideConv2d):
 
     def forward(self, x: Tensor, cout: int | None = None) -> Tensor:
         return to_real(super().forward(x, cout), self.frac_out + self.divisor_bits)
+
+
+class ExactSubpixelHead(nn.Module):
+    """A head at twice the resolution of its input: wide (B, cin, H, W) -> real (B, cout, 2H, 2W)."""
+
+    def __init__(self, cin: int, cout: int, **formats: float) -> None:
+        """``formats``: as in ExactHead."""
+        super().__init__()
+        self.conv = ExactHead(cin, 4 * cout, **formats)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv(x), 2)

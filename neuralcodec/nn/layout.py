@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 PACKED_CHANNELS = 96
+LUMA_CHANNELS = 64
+CHROMA_CHANNELS = PACKED_CHANNELS - LUMA_CHANNELS
 UNIT, DYADIC_UNIT = 255.0, 256.0
 """Samples in a unit of packed planes: of the floating-point models, and of those whose packed planes must be multiples of a power of two."""
 ALIGN = 16

@@ -23,6 +23,7 @@ from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.core.errors import UsageError
 from neuralcodec.training.calibrate import match_scale
+from neuralcodec.training.chroma import start_chroma_path
 from neuralcodec.training.data import Sampler
 from neuralcodec.training.exact import all_exact, source_file
 from neuralcodec.training.flow import load_flow
@@ -120,6 +121,7 @@ def _nothing() -> None:
 
 def _intra(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     m = model.intra
+    start_chroma_path(m, sampler)
     groups = {"analysis": m.analysis, "hyper": m.hyper_analysis, "prior": m.prior, "gain": m.gain, "synthesis": m.synthesis}
     return IntraStage(m, sampler, options.size or 128, options.batch or 8), groups, 4e-4, _nothing
 

@@ -281,7 +281,7 @@ def test_block_costs_are_those_of_the_coded_picture(loaded, picture):
     coded = coder.encode_intra(picture, 100, (128, 192))
     bits = sum(b for name, b in coded.parsed.bits.items() if name != LABEL)
     error = [((a - b).square().mean() / 255**2).item() for a, b in ((coded.planes.y, picture.y), (coded.planes.uv, picture.uv))]
-    lam = 64 * 256 ** (100 / 200)
+    lam = 64 * 2 ** (10.4 * 100 / 200)
     assert costs.mean() == pytest.approx(bits / (128 * 192) + lam * (0.75 * error[0] + 0.25 * error[1]), rel=0.02)
 
 

@@ -36,17 +36,18 @@ def loaded():
 def test_a_config_without_the_keys_means_what_was_built_then(loaded):
     config = json.loads(loaded.metadata["config"])
     new = {"parts", "step_units", "full_rank"}
-    assert not any(new & set(part) for part in config.values())
+    assert not any((new | {"chroma_path"}) & set(part) for part in config.values()) and "step_gain" not in config
     read = loaded.model.config
     assert (read.intra.parts, read.motion.parts, read.inter.parts) == (1, 1, 1)
-    assert not (read.intra.step_units or read.inter.step_units or read.motion.full_rank)
+    assert not (read.intra.chroma_path or read.intra.step_units or read.inter.step_units or read.motion.full_rank)
     assert loaded.identity.hex() == LIST["model"]["identity"]
     assert {"intra.synthesis.up", "motion.decoder.up", "inter.decoder.up"} <= set(units(loaded.model))
     assert not any("units" in name or "later" in name for name, _ in loaded.model.named_parameters())
     # What is written from now on says all of it.
     again = FlagshipConfig.from_dict(json.loads(json.dumps(read.to_dict())))
-    assert again == read and all(new & set(part) for part in read.to_dict().values())
+    assert again == read and all(new & set(read.to_dict()[part]) for part in config)
     assert FlagshipConfig.from_dict(FlagshipConfig().to_dict()) == FlagshipConfig() == Flagship().config
+    assert read.step_gain == (1.3, 5.3) and FlagshipConfig().step_gain[1] > 5.3 and FlagshipConfig().intra.chroma_path
     assert (FlagshipConfig().intra.parts, FlagshipConfig().inter.step_units, FlagshipConfig().motion.full_rank) == (4, True, True)
 
 
