@@ -39,9 +39,9 @@ SMALL = FlagshipConfig(
     intra=IntraConfig(channels=16, latent=8, hyper=4, encoder_blocks=1, decoder_blocks=2, parts=2, chroma_path=False),
     motion=MotionConfig(channels=8, latent=4, hyper=4, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1, parts=3),
     inter=InterConfig(channels=16, latent=8, hyper=4, extraction_blocks=1, refinement_blocks=1, encoder_blocks=1, decoder_blocks=2,
-                      motion_channels=8, motion_latent=4, parts=2),
+                      motion_channels=8, motion_latent=4, parts=2, chroma_path=False),
 )
-FOUR_PARTS = FlagshipConfig(replace(SMALL.intra, parts=4, chroma_path=True), replace(SMALL.motion, latent=8, parts=4), replace(SMALL.inter, motion_latent=8, parts=4))
+FOUR_PARTS = FlagshipConfig(replace(SMALL.intra, parts=4, chroma_path=True), replace(SMALL.motion, latent=8, parts=4), replace(SMALL.inter, motion_latent=8, parts=4, chroma_path=True))
 
 
 def write_exact_model(path: Path) -> None:

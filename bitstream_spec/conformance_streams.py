@@ -34,7 +34,7 @@ CONFIG = FlagshipConfig(
     intra=IntraConfig(channels=16, latent=24, hyper=8, encoder_blocks=1, decoder_blocks=1, parts=2, chroma_path=False),
     motion=MotionConfig(channels=16, latent=8, hyper=4, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1, parts=3),
     inter=InterConfig(channels=16, latent=24, hyper=8, extraction_blocks=1, refinement_blocks=1, encoder_blocks=1,
-                      decoder_blocks=1, motion_channels=16, motion_latent=8, parts=2),
+                      decoder_blocks=1, motion_channels=16, motion_latent=8, parts=2, chroma_path=False),
 )
 DERIVED, EXCEPTIONS, SENT, THRESHOLD = MaskMode
 SIZE = (48, 80)
@@ -68,8 +68,8 @@ def random_model(config: FlagshipConfig = CONFIG) -> Flagship:
                 module.encode.copy_(steps)
                 module.decode.copy_(-steps)
         _enliven_steps(model)
-        if model.intra.synthesis.chroma is not None:
-            for conv in (model.intra.analysis.chroma, model.intra.synthesis.chroma.conv):
+        for part, decoder in ((model.intra, model.intra.synthesis), (model.inter, model.inter.decoder)):
+            for conv in (part.analysis.chroma, decoder.chroma.conv) if part.config.chroma_path else ():
                 conv.weight.copy_(0.1 * torch.randn(conv.weight.shape))
                 conv.bias.copy_(0.1 * torch.randn(conv.bias.shape))
         for name, parameter in model.named_parameters():

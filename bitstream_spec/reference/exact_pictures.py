@@ -140,18 +140,22 @@ class ExactPictures:
         v = self.gains["inter.decoder.units.encode"].scale(x, quality)
         d = self._trunk("inter.decoder", self._pointwise("inter.decoder.fuse", v, c)) - v
         x = clamp(x + self.gains["inter.decoder.units.decode"].scale(d, quality), WIDE_LIMIT)
-        return split(samples(prediction + self.convolutions["inter.decoder.head"](x)))
+        return split(samples(prediction + self._head("inter", "decoder", x, latents["contextual"], quality)))
 
     def _intra(self, latent: Latent, quality: int) -> Planes:
         x = self._up("intra.synthesis", self._latent("intra", latent, quality))
         v = self.gains["intra.synthesis.units.encode"].scale(x, quality)
         d = self._trunk("intra.synthesis", v) - v
         x = clamp(x + self.gains["intra.synthesis.units.decode"].scale(d, quality), WIDE_LIMIT)
-        t = self.convolutions["intra.synthesis.head"](x)
-        if "intra.synthesis.chroma.conv" in self.convolutions:
-            u = depth_to_space(self.convolutions["intra.synthesis.chroma.conv"](self._latent("intra", latent, quality)))
-            t[64:] += u
-        return split(samples(t + GREY))
+        return split(samples(self._head("intra", "synthesis", x, latent, quality) + GREY))
+
+    def _head(self, part: str, decoder: str, x: np.ndarray, latent: Latent, quality: int) -> np.ndarray:
+        """The last layers of sections 6 and 9."""
+        t, chroma = self.convolutions[f"{part}.{decoder}.head"](x), f"{part}.{decoder}.chroma.conv"
+        if chroma in self.convolutions:
+            u = depth_to_space(self.convolutions[chroma](self._latent(part, latent, quality)))
+            t[64:] = clamp(t[64:] + u, WIDE_LIMIT)
+        return t
 
     def vectors(self, motion: Latent, quality: int, reference: Planes) -> tuple[np.ndarray, np.ndarray]:
         """Section 7: vectors (2, h, w) in sixteenths of a luma sample, and motion features (C, h, w)."""

@@ -189,7 +189,7 @@ class PictureSide:
         if kind == "I":
             x = self._up("intra.synthesis", self._gain("intra", latents["contextual"], quality))
             x = self._corrected("intra.synthesis", x, quality, lambda v: self._trunk("intra.synthesis", v))
-            return unpack(self._conv("intra.synthesis.head", x) + self._chroma(latents["contextual"], quality))
+            return unpack(self._conv("intra.synthesis.head", x) + self._chroma("intra", "synthesis", latents["contextual"], quality))
         vectors, features = self.vectors(latents["motion"], quality, reference)
         prediction = pack(compensate(reference, vectors))
         e = self._trunk("inter.extraction", self._pointwise("inter.extraction.enter", prediction))
@@ -200,13 +200,14 @@ class PictureSide:
         x = self._up("inter.decoder", self._gain("inter", latents["contextual"], quality))
         x = self._corrected("inter.decoder", x, quality, lambda v: self._trunk(
             "inter.decoder", self._pointwise("inter.decoder.fuse", np.concatenate([v, c]))))
-        return unpack(prediction + self._conv("inter.decoder.head", x))
+        chroma = self._chroma("inter", "decoder", latents["contextual"], quality)
+        return unpack(prediction + self._conv("inter.decoder.head", x) + chroma)
 
-    def _chroma(self, latent: Latent, quality: int) -> np.ndarray | float:
-        """Section 5: what the second layer adds to the packed planes."""
-        if not self.config["intra"].get("chroma_path", False):
+    def _chroma(self, part: str, decoder: str, latent: Latent, quality: int) -> np.ndarray | float:
+        """Sections 5 and 8: what the second layer adds to the packed planes."""
+        if not self.config[part].get("chroma_path", False):
             return 0.0
-        u = depth_to_space(self._conv("intra.synthesis.chroma.conv", self._gain("intra", latent, quality)))
+        u = depth_to_space(self._conv(f"{part}.{decoder}.chroma.conv", self._gain(part, latent, quality)))
         return np.pad(u, ((64, 0), (0, 0), (0, 0)))
 
     def vectors(self, motion: Latent, quality: int, reference: Planes) -> tuple[np.ndarray, np.ndarray]:

@@ -55,8 +55,9 @@ def to_float(model: ExactFlagship) -> Flagship:
 def _scale_readers(model: Flagship, ratio: float) -> None:
     """Multiply the weights that read packed planes, for planes that are smaller by as much."""
     model.intra.analysis.enter.weight.mul_(ratio)
-    if model.intra.analysis.chroma is not None:
-        model.intra.analysis.chroma.weight.mul_(ratio)
+    for analysis in (model.intra.analysis, model.inter.analysis):
+        if analysis.chroma is not None:
+            analysis.chroma.weight.mul_(ratio)
     model.motion.encoder.enter.weight[:, 2:4].mul_(ratio)  # errors of cells
     model.motion.refinement.enter.conv.weight[:, -PACKED_CHANNELS:].mul_(ratio)
     model.inter.extraction.enter.conv.weight.mul_(ratio)

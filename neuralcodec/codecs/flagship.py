@@ -42,7 +42,7 @@ class FlagshipConfig:
     def from_dict(d: dict[str, Any]) -> FlagshipConfig:
         """From ``to_dict``; what older models do not say is as it was then."""
         return FlagshipConfig(IntraConfig(**{"step_units": False, "parts": 1, "chroma_path": False} | d["intra"]), MotionConfig(**{"full_rank": False, "parts": 1} | d["motion"]),
-                              InterConfig(**{"step_units": False, "parts": 1} | d["inter"]), tuple(d.get("step_gain", _FORMER_STEP_GAIN)))
+                              InterConfig(**{"step_units": False, "parts": 1, "chroma_path": False} | d["inter"]), tuple(d.get("step_gain", _FORMER_STEP_GAIN)))
 
 
 @dataclass

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neuralcodec.codecs.intra import AnalysisTransform, HyperEncoder, in_steps, latent_gain, latent_subpixel
+from neuralcodec.codecs.intra import AnalysisTransform, HyperEncoder, chroma_head, in_steps, latent_gain, latent_subpixel
 from neuralcodec.codecs.layers import FLOAT, Layers
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.nn.dct import start_synthesis
@@ -41,7 +41,8 @@ class InterConfig:
     levels: int = 3
     parts: int = 4
     step_units: bool = True
-    """Both as in the intra model."""
+    chroma_path: bool = True
+    """These as in the intra model."""
 
 
 class FeatureExtraction(nn.Module):
@@ -81,6 +82,7 @@ class ContextualDecoder(nn.Module):
         self.fuse = layers.pointwise(2 * c, c, levels=levels)
         self.trunk = layers.trunk(*(layers.block(c, levels=levels) for _ in range(config.decoder_blocks)))
         self.head = layers.picture_head(c)
+        self.chroma, self.add_chroma = chroma_head(config.latent, layers) if config.chroma_path else None, layers.add_chroma
         start_synthesis(self.up.conv, self.head)
         with torch.no_grad():  # at first the latent speaks alone; the context's weights learn from zero
             self.fuse.conv.weight.zero_()
@@ -95,7 +97,8 @@ class ContextualDecoder(nn.Module):
     def forward(self, y: Tensor, context: Tensor | None, quality: Tensor) -> Tensor:
         """``context`` may be None where it is not read."""
         x = in_steps(self.units, self.trunk, self.up(y), quality, lambda v: self._enter(v, context, quality))  # (B, C, H/8, W/8)
-        return self.head(x)
+        correction = self.head(x)
+        return correction if self.chroma is None else self.add_chroma(correction, self.chroma(y))
 
     def _enter(self, v: Tensor, context: Tensor | None, quality: Tensor) -> Tensor:
         if not self.reads_context:
@@ -114,7 +117,7 @@ class InterModel(nn.Module):
         self.extraction = FeatureExtraction(config, layers)
         self.refinement = ContextRefinement(config, layers)
         self.analysis = AnalysisTransform(2 * PACKED_CHANNELS + config.channels, config.channels, config.latent, config.encoder_blocks,
-                                          signs=(1.0, -1.0), step_units=config.step_units)
+                                          signs=(1.0, -1.0), step_units=config.step_units, chroma_path=config.chroma_path)
         self.hyper_analysis = HyperEncoder(config.latent, config.hyper)
         # What the paper's Table 1 calls the context encoder is the temporal part of this prior: exact and not slimmed (DESIGN D3).
         self.prior = LatentPrior(config.latent, config.hyper, temporal=(config.latent, config.motion_latent), parts=config.parts)

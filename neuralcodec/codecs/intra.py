@@ -69,6 +69,13 @@ def in_steps(units: QualityGain | None, trunk: nn.Module, x: Tensor, quality: Te
     return units.correct(x, trunk(enter(v)) - v, quality)
 
 
+def chroma_head(latent: int, layers: Layers) -> nn.Module:
+    """The layer by which a latent reaches chroma directly; it says nothing at first."""
+    head = layers.chroma_head(latent)
+    _silent(head.conv)
+    return head
+
+
 def _silent(conv: nn.Conv2d) -> nn.Conv2d:
     for parameter in (conv.weight, conv.bias):
         nn.init.zeros_(parameter)
@@ -101,9 +108,10 @@ class AnalysisTransform(nn.Module):
 
     def __init__(self, cin: int, channels: int, latent: int, blocks: int, signs: tuple[float, ...] = (1.0,), step_units: bool = True,
                  chroma_path: bool = False) -> None:
-        """``signs``: how the packed inputs enter the transform at the start of training (current minus prediction, say). ``chroma_path``: chroma of the
-        packed picture is also read directly."""
+        """``signs``: how the packed inputs enter the transform at the start of training (current minus prediction, say). ``chroma_path``: chroma of that
+        sum is also read directly."""
         super().__init__()
+        self.signs = signs
         self.units = QualityGain(channels, *STEP_GAIN) if step_units else None
         self.enter = nn.Conv2d(cin, channels, 1)
         self.trunk = nn.Sequential(*(Block(channels) for _ in range(blocks)))
@@ -114,7 +122,11 @@ class AnalysisTransform(nn.Module):
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
         features = in_steps(self.units, self.trunk, self.enter(x), quality)  # (B, channels, H/8, W/8)
         y = self.down(F.pixel_unshuffle(features, 2))
-        return y if self.chroma is None else y + self.chroma(F.pixel_unshuffle(x[:, LUMA_CHANNELS:PACKED_CHANNELS], 2))
+        return y if self.chroma is None else y + self.chroma(F.pixel_unshuffle(self._chroma_of(x), 2))
+
+    def _chroma_of(self, x: Tensor) -> Tensor:
+        inputs = (x[:, i * PACKED_CHANNELS + LUMA_CHANNELS : (i + 1) * PACKED_CHANNELS] for i in range(len(self.signs)))
+        return sum(sign * chroma for sign, chroma in zip(self.signs, inputs, strict=True))
 
 
 class SynthesisTransform(nn.Module):
@@ -127,17 +139,13 @@ class SynthesisTransform(nn.Module):
         self.units = layers.units(c, *STEP_GAIN) if config.step_units else None
         self.trunk = layers.trunk(*(layers.block(c, levels=levels) for _ in range(config.decoder_blocks)))
         self.head = layers.picture_head(c)
-        self.chroma = layers.chroma_head(config.latent) if config.chroma_path else None
-        if self.chroma is not None:
-            _silent(self.chroma.conv)
+        self.chroma, self.add_chroma = chroma_head(config.latent, layers) if config.chroma_path else None, layers.add_chroma
         start_synthesis(self.up.conv, self.head)
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
         x = self.up(y)  # (B, channels, H/8, W/8)
         picture = self.head(in_steps(self.units, self.trunk, x, quality))
-        if self.chroma is not None:
-            picture[:, LUMA_CHANNELS:] += self.chroma(y)
-        return picture
+        return picture if self.chroma is None else self.add_chroma(picture, self.chroma(y))
 
 
 class IntraModel(nn.Module):

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from neuralcodec.nn.carriers import WIDE_FRAC, WIDE_LIMIT, to_real, wide_from_real
 from neuralcodec.nn.exact_convs import ExactHead, ExactSubpixelHead
 from neuralcodec.nn.exact_gain import ExactContextUnits, ExactLatentGain, ExactUnits
 from neuralcodec.nn.exact_slimmable import ExactBlock, ExactPointwise, ExactSubpixel, ExactTrunk
-from neuralcodec.nn.layout import CHROMA_CHANNELS, DYADIC_UNIT, PACKED_CHANNELS, UNIT, pack, unpack
+from neuralcodec.nn.layout import CHROMA_CHANNELS, DYADIC_UNIT, LUMA_CHANNELS, PACKED_CHANNELS, UNIT, pack, unpack
 from neuralcodec.nn.quality import QualityGain
 from neuralcodec.nn.slimmable import SlimmableBlock, SlimmableConv2d, SlimmableTrunk, Subpixel
 
@@ -30,7 +31,7 @@ VECTOR_LIMIT = 512 << VECTOR_FRAC
 
 @dataclass(frozen=True)
 class Layers:
-    """A family. Modules are made by the fields of their names; ``picture`` maps packed planes to what networks read, ``real`` features to real
+    """A family. Modules are made by the fields of their names; ``add_chroma`` adds what a chroma head gives (B, 32, h, w) to packed planes; ``picture`` maps packed planes to what networks read, ``real`` features to real
     numbers; ``unit`` is that of packed planes (nn.layout)."""
 
     exact: bool
@@ -45,6 +46,7 @@ class Layers:
     picture_head: Callable[[int], nn.Module]
     vector_head: Callable[[int], nn.Module]
     chroma_head: Callable[[int], nn.Module]
+    add_chroma: Callable[[Tensor, Tensor], Tensor]
     picture: Callable[[Tensor], Tensor]
     real: Callable[[Tensor], Tensor]
 
@@ -78,8 +80,17 @@ def _picture_head(channels: int) -> nn.Module:
 
 
 def _chroma_head(latent: int) -> nn.Module:
-    # Two heads' results lie below 2**22 steps each: float32 holds their sum.
     return ExactSubpixelHead(latent, CHROMA_CHANNELS, **_PICTURE)
+
+
+def _with_chroma(picture: Tensor, chroma: Tensor) -> Tensor:
+    return torch.cat([picture[:, :LUMA_CHANNELS], picture[:, LUMA_CHANNELS:] + chroma], 1)
+
+
+def _with_limited_chroma(picture: Tensor, chroma: Tensor) -> Tensor:
+    # Both lie below 2**22 steps, so float32 holds their sum; within the limit it also holds that with a prediction.
+    limit = WIDE_LIMIT / (DYADIC_UNIT * 2**PICTURE_FRAC)
+    return torch.cat([picture[:, :LUMA_CHANNELS], (picture[:, LUMA_CHANNELS:] + chroma).clamp(-limit, limit)], 1)
 
 
 def _float_chroma_head(latent: int) -> nn.Module:
@@ -91,6 +102,6 @@ def _vector_head(channels: int) -> nn.Module:
 
 
 FLOAT = Layers(False, UNIT, SlimmableBlock, SlimmableTrunk, SlimmableConv2d, Subpixel, QualityGain, QualityGain, QualityGain,
-               _float_head(PACKED_CHANNELS), _float_head(2), _float_chroma_head, _same, _same)
+               _float_head(PACKED_CHANNELS), _float_head(2), _float_chroma_head, _with_chroma, _same, _same)
 EXACT = Layers(True, DYADIC_UNIT, ExactBlock, ExactTrunk, ExactPointwise, ExactSubpixel, ExactUnits, ExactContextUnits, ExactLatentGain,
-               _picture_head, _vector_head, _chroma_head, _wide_picture, partial(to_real, frac=WIDE_FRAC))
+               _picture_head, _vector_head, _chroma_head, _with_limited_chroma, _wide_picture, partial(to_real, frac=WIDE_FRAC))

@@ -1,7 +1,7 @@
-"""Where the chroma path of an intra model begins that was trained without one: at the frequencies of chroma that its trunks do not pass.
+"""Where the chroma paths of a model begin that was trained without them: at the frequencies of chroma that its trunks do not pass.
 
 Trunks of as many channels as packed planes have end up with features of luma in most of them, and clips of little colour let chroma's latents fade:
-of models up to ``flagship-4`` about a third of chroma's frequencies came through. The others get latents that carry nothing, as their DCT.
+of the fifth weights about half of chroma's frequencies came through in intra frames, fewer in others. The others get latents that carry nothing, as their DCT.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from neuralcodec.codecs.flagship import Flagship
+from neuralcodec.codecs.inter import InterModel
 from neuralcodec.codecs.intra import CHROMA_GAIN, IntraModel
 from neuralcodec.codecs.prior import SCALE_FRAC, LatentPrior
 from neuralcodec.core.types import QUALITY_STEPS
@@ -21,6 +23,8 @@ from neuralcodec.nn.dct import chroma_of_latent, merge_cells, packed_dct
 from neuralcodec.nn.layout import LUMA_CHANNELS, PACKED_CHANNELS, UNIT
 from neuralcodec.nn.quality import ANCHORS, STEP_GAIN
 from neuralcodec.training.data import Sampler
+from neuralcodec.training.inter import intra_reference
+from neuralcodec.training.motion import code_motion
 
 log = logging.getLogger(__name__)
 
@@ -38,31 +42,63 @@ def chroma_dct() -> Tensor:
 
 
 @torch.no_grad()
-def start_chroma_path(model: IntraModel, sampler: Sampler) -> int:
+def start_intra_chroma(model: Flagship, sampler: Sampler) -> int:
     """Give frequencies of chroma that do not pass to idle latents, measured on crops of clips. Does nothing where the path is in use, or the model too small
     for the DCT. Returns how many frequencies were given away."""
-    if model.synthesis.chroma is None or bool(model.synthesis.chroma.conv.weight.any()) or model.config.latent < 4 * PACKED_CHANNELS:
+    intra = model.intra
+    if not _unused(intra, intra.synthesis):
         return 0
     device = next(model.parameters()).device
     data = sampler.batch(SIZE, CROPS, 1)
-    x = model.layers.pack(data.y[0].to(device).float(), data.uv[0].to(device).float())
+    x, quality = _packed(model, data.y[0], data.uv[0]), torch.full((CROPS,), QUALITY_STEPS, device=device)
+    y, _ = intra.analyse(x, quality)
+    return _distribute("intra", intra, intra.synthesis, y, x, intra.synthesise(y, quality))
+
+
+@torch.no_grad()
+def start_inter_chroma(model: Flagship, sampler: Sampler) -> int:
+    """The same for what P frames add to their predictions."""
+    inter = model.inter
+    if not _unused(inter, inter.decoder):
+        return 0
+    device = next(model.parameters()).device
+    data = sampler.batch(SIZE, CROPS, 2, flow=True)
     quality = torch.full((CROPS,), QUALITY_STEPS, device=device)
-    y, _ = model.analyse(x, quality)
-    basis = chroma_dct().to(device)
-    sent, passed = (_coefficients(p, basis) for p in (x, model.synthesise(y, quality)))
+    before, luma, current = (data.y[0].to(device).float(), data.uv[0].to(device).float()), data.y[1].to(device).float(), _packed(model, data.y[1], data.uv[1])
+    reference = intra_reference(model, *before, quality // 2)
+    m = code_motion(model.motion, data.flow[0].to(device), luma, current, reference, model.previous(reference)[1], quality, skip=0.0)
+    prediction, hidden, _ = model.predict(m.value, quality, reference)
+    context = inter.context(prediction, hidden)
+    y, _ = inter.analyse(current, prediction, context, quality)
+    return _distribute("inter", inter, inter.decoder, y, current - prediction, inter.synthesise(y, prediction, context, quality) - prediction)
+
+
+def _unused(part: IntraModel | InterModel, decoder: nn.Module) -> bool:
+    return decoder.chroma is not None and not bool(decoder.chroma.conv.weight.any()) and part.config.latent == 4 * PACKED_CHANNELS
+
+
+def _packed(model: Flagship, y: Tensor, uv: Tensor) -> Tensor:
+    device = next(model.parameters()).device
+    return model.layers.pack(y.to(device).float(), uv.to(device).float())
+
+
+def _distribute(name: str, part: IntraModel | InterModel, decoder: nn.Module, y: Tensor, wanted: Tensor, got: Tensor) -> int:
+    """``y``: latents in steps of packed planes ``wanted``, of which the decoder makes ``got``."""
+    basis = chroma_dct().to(y.device)
+    sent, passed = (_coefficients(p, basis) for p in (wanted, got))
     share = (sent * passed).sum(1) / sent.square().sum(1).clamp_min(1e-12)
     spread = y.std((0, 2, 3))
     lost = torch.nonzero(share < PASSED).flatten().tolist()
     idle = [k for k in torch.argsort(spread).tolist() if spread[k] < IDLE]
     live = [k for k in range(len(spread)) if spread[k] >= IDLE]
-    steps = 2 ** (STEP_GAIN[1] + CHROMA_GAIN) * model.layers.unit / UNIT
+    steps = 2 ** (STEP_GAIN[1] + CHROMA_GAIN) * part.layers.unit / UNIT
     for frequency, latent in zip(lost, idle, strict=False):
-        wanted = steps * float(sent[frequency].std())
-        donor = min(live, key=lambda k: abs(math.log(float(spread[k]) / wanted)))
-        _give(model, latent, basis[frequency])
-        _say_as(model.prior, latent, donor, math.log2(wanted / float(spread[donor])))
+        spread_new = steps * max(float(sent[frequency].std()), 1e-6)
+        donor = min(live, key=lambda k: abs(math.log(float(spread[k]) / spread_new)))
+        _give(part, decoder, latent, basis[frequency])
+        _say_as(part.prior, latent, donor, math.log2(spread_new / float(spread[donor])))
     given = min(len(lost), len(idle))
-    log.info("chroma path: %d frequencies of %d do not pass, %d of them go to idle latents", len(lost), len(basis), given)
+    log.info("%s: %d frequencies of chroma, of %d, do not pass; %d of them go to idle latents", name, len(lost), len(basis), given)
     return given
 
 
@@ -71,15 +107,15 @@ def _coefficients(packed: Tensor, basis: Tensor) -> Tensor:
     return torch.einsum("fc,bchw->fbhw", basis, F.pixel_unshuffle(packed[:, LUMA_CHANNELS:], 2)).flatten(1)
 
 
-def _give(model: IntraModel, k: int, row: Tensor) -> None:
+def _give(model: IntraModel | InterModel, decoder: nn.Module, k: int, row: Tensor) -> None:
     """Let latent ``k`` be the coefficient of ``row`` (128,)."""
-    analysis, synthesis = model.analysis, model.synthesis
+    analysis = model.analysis
     for tensor in (analysis.down.weight, analysis.down.bias, analysis.chroma.bias):
         tensor[k] = 0
     # Weights that read packed planes count in the family's unit, those of exact heads in that of their floating-point twins.
     analysis.chroma.weight[k, :, 0, 0] = row * (model.layers.unit / UNIT)
-    synthesis.up.conv.weight[:, k] = 0
-    synthesis.chroma.conv.weight[:, k, 0, 0] = row
+    decoder.up.conv.weight[:, k] = 0
+    decoder.chroma.conv.weight[:, k, 0, 0] = row
     gain = torch.linspace(*STEP_GAIN, ANCHORS) + CHROMA_GAIN
     model.gain.encode[:, k], model.gain.decode[:, k] = gain, -gain
     model.hyper_analysis.enter.weight[:, k] = 0
@@ -94,4 +130,6 @@ def _say_as(prior: LatentPrior, k: int, donor: int, octaves: float) -> None:
         part.scale_quality.anchors[:, k] = part.scale_quality.anchors[:, donor] + indexes / 2**SCALE_FRAC
         if part is not prior:
             part.spatial_in.weight[:, k] = 0
+    if prior.temporal_in is not None:
+        prior.temporal_in.weight[:, k] = 0  # latents of the frame before come first
     prior.mode.leave.weight[k], prior.mode.leave.bias[k] = prior.mode.leave.weight[donor], prior.mode.leave.bias[donor]

@@ -23,7 +23,7 @@ from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.core.errors import UsageError
 from neuralcodec.training.calibrate import match_scale
-from neuralcodec.training.chroma import start_chroma_path
+from neuralcodec.training.chroma import start_inter_chroma, start_intra_chroma
 from neuralcodec.training.data import Sampler
 from neuralcodec.training.exact import all_exact, source_file
 from neuralcodec.training.flow import load_flow
@@ -121,7 +121,7 @@ def _nothing() -> None:
 
 def _intra(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     m = model.intra
-    start_chroma_path(m, sampler)
+    start_intra_chroma(model, sampler)
     groups = {"analysis": m.analysis, "hyper": m.hyper_analysis, "prior": m.prior, "gain": m.gain, "synthesis": m.synthesis}
     return IntraStage(m, sampler, options.size or 128, options.batch or 8), groups, 4e-4, _nothing
 
@@ -166,6 +166,7 @@ def _inter(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
 
 def _long(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     """More frames unrolled, everything joint from the start, no flow label in the loss."""
+    start_inter_chroma(model, sampler)
     frames = options.frames or 8
     stage = InterStage(model, sampler, RandomWidths(), options.size or 128, frames=lambda _: frames, joint_from=0.0, skip_from=0.0,
                        lowest_temperature=0.2, prior_first=0.03)

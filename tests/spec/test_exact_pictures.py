@@ -195,9 +195,9 @@ def test_tables_of_the_chapter_are_those_of_the_reference():
         assert (layer.wide, layer.limit_in, layer.limit_out) == (kind == "wide", int(limit_in), int(limit_out))
         following = f"`frac_in` of `U.{layer.next_layer.rpartition('.')[2]}`"
         assert frac_out == (following if layer.next_layer else str(layer.frac_out)) and ("ReLU" in kind) == bool(layer.next_layer)
-    chroma = exact_layers.layers({**CONFIG, "intra": {**CONFIG["intra"], "chroma_path": True}})
-    head = layers["intra.synthesis.head"]
-    assert chroma == layers | {"intra.synthesis.chroma.conv": head._replace(shape=(128, CONFIG["intra"]["latent"], 1, 1))}
+    for part, decoder in (("intra", "intra.synthesis"), ("inter", "inter.decoder")):
+        chroma = exact_layers.layers({**CONFIG, part: {**CONFIG[part], "chroma_path": True}})
+        assert chroma == layers | {f"{decoder}.chroma.conv": layers[f"{decoder}.head"]._replace(shape=(128, CONFIG[part]["latent"], 1, 1))}
     assert [row[0].strip("`") for row in rows("gain")] == list(exact_layers.gains(CONFIG))
     assert [re.search(r"`([^`]+)`", row[0])[1].replace(".i", ".0") for row in rows("units")] == [
         name for name in exact_layers.units(CONFIG) if not name.endswith(".1")]

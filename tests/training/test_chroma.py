@@ -6,22 +6,26 @@ import torch
 
 from neuralcodec.codecs.conversion import fold
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
+from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import IntraConfig
+from neuralcodec.codecs.motion import MotionConfig
 from neuralcodec.nn.dct import chroma_of_latent
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import LUMA_CHANNELS
 from neuralcodec.nn.likelihood import scale_of_index
-from neuralcodec.training.chroma import chroma_dct, start_chroma_path
+from neuralcodec.training.chroma import chroma_dct, start_inter_chroma, start_intra_chroma
 from neuralcodec.training.data import Clips, Sampler
 
-CONFIG = FlagshipConfig(intra=IntraConfig(hyper=8, encoder_blocks=1, decoder_blocks=1))
+CONFIG = FlagshipConfig(IntraConfig(hyper=8, encoder_blocks=1, decoder_blocks=1),
+                        MotionConfig(channels=8, hyper=4, encoder_blocks=1, decoder_blocks=1, refinement_blocks=1),
+                        InterConfig(hyper=8, extraction_blocks=1, refinement_blocks=1, encoder_blocks=1, decoder_blocks=1, motion_channels=8))
 QUALITY = torch.tensor([200])
 
 
 @pytest.fixture(scope="module")
 def sampler():
     frames = np.random.default_rng(0).integers(0, 256, (4, 240 * 3 // 2, 256), np.uint8)
-    return Sampler([Clips(frames, [4])], 0)
+    return Sampler([Clips(frames, [4], np.zeros((2, 4, 30, 32, 2), np.float16))], 0)
 
 
 @pytest.fixture
@@ -31,12 +35,12 @@ def model():
 
 
 @torch.no_grad()
-def fade(intra) -> int:
+def fade(part, decoder) -> int:
     """What training did to chroma: some of its latents carry nothing any more, and the trunks do not pass what they stood for."""
     faded = torch.nonzero(chroma_of_latent(384)).flatten()[40:100]
-    intra.analysis.down.weight[faded] = 0
-    intra.synthesis.up.conv.weight[:, faded] = 0
-    intra.gain.encode[:, faded] -= 6
+    part.analysis.down.weight[faded] = 0
+    decoder.up.conv.weight[:, faded] = 0
+    part.gain.encode[:, faded] -= 6
     return len(faded)
 
 
@@ -56,37 +60,54 @@ def test_the_basis_is_orthonormal():
 
 @pytest.mark.parametrize("exact", [False, True])
 def test_what_does_not_pass_gets_latents_that_are_idle(model, sampler, exact):
-    count = fade(model.intra)
-    intra = fold(model).intra.eval() if exact else model.intra
-    for conv in intra.modules():
-        if hasattr(conv, "set_format"):
-            conv.set_format(4, 12) if not conv.relu else None
+    count = fade(model.intra, model.intra.synthesis)
+    model = fold(model) if exact else model
+    intra = model.intra
     luma, chroma = errors(intra, sampler)
     assert luma < 1e-4 < 1e-3 < chroma
-    assert start_chroma_path(intra, sampler) == count
+    assert start_intra_chroma(model, sampler) == count
     luma, chroma = errors(intra, sampler)
     assert max(luma, chroma) < 1e-4
-    assert start_chroma_path(intra, sampler) == 0, "it is in use"
+    assert start_intra_chroma(model, sampler) == 0, "it is in use"
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_same_in_p_frames(model, sampler, exact):
+    count = fade(model.inter, model.inter.decoder)
+    model = fold(model) if exact else model
+    inter, g = model.inter, torch.Generator().manual_seed(0)
+    current, prediction = (0.5 * torch.rand(4, 96, 8, 8, generator=g) - 0.25 for _ in range(2))
+    context = torch.zeros(4, 96, 8, 8)
+
+    def error():
+        y, _ = inter.analyse(current, prediction, context, QUALITY.expand(4))
+        return float((inter.synthesise(y, prediction, context, QUALITY.expand(4)) - current)[:, LUMA_CHANNELS:].square().mean())
+
+    assert error() > 1e-3
+    assert start_inter_chroma(model, sampler) == count
+    assert error() < 1e-4
+    assert start_inter_chroma(model, sampler) == 0, "it is in use"
 
 
 def test_where_all_passes_nothing_changes(model, sampler):
     before = {n: t.clone() for n, t in model.state_dict().items()}
-    assert start_chroma_path(model.intra, sampler) == 0
+    assert start_intra_chroma(model, sampler) == 0
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
 
 
 def test_models_without_a_path_or_too_small_stay_as_they_are(sampler):
     for config in (IntraConfig(channels=16, latent=24, hyper=8, encoder_blocks=1, decoder_blocks=1),
                    IntraConfig(hyper=8, encoder_blocks=1, decoder_blocks=1, chroma_path=False)):
-        assert start_chroma_path(Flagship(FlagshipConfig(intra=config)).intra, sampler) == 0
+        assert start_intra_chroma(Flagship(FlagshipConfig(intra=config)), sampler) == 0
 
 
 def test_new_latents_are_said_to_be_of_their_scale(model, sampler):
-    fade(model.intra)
+    fade(model.intra, model.intra.synthesis)
     with torch.no_grad():
         model.intra.prior.scale_quality.anchors.copy_(torch.linspace(0, 13 - 6, 9)[:, None])  # noise has about 20 steps at the top
     idle = torch.nonzero(model.intra.gain.encode[-1] < 2).flatten()
-    start_chroma_path(model.intra, sampler)
+    start_intra_chroma(model, sampler)
     data = sampler.batch(64, 8, 1)
     y, z = model.intra.analyse(model.layers.pack(data.y[0].float(), data.uv[0].float()), QUALITY.expand(8))
     said = model.intra.prior(Fixed(z.round().clamp(-127, 127), 0, 127), [], QUALITY.expand(8), y.shape[-2:])
