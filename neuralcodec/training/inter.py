@@ -50,7 +50,7 @@ class InterStage:
     lowest_temperature: float = 0.2
     intra_boost: int = 90
     """Most quality indexes by which the intra frame is better, drawn for each sample."""
-    cascade: float = 3.0
+    cascade: float = 1.5
     """Most that the encoder's usual differences between P frames are multiplied by, drawn for each sample."""
 
     def step(self, progress: float) -> tuple[Tensor, dict[str, float]]:
