@@ -145,7 +145,8 @@ def measure(clip: Clip, loaded: LoadedModel, level: int, quality: float, *, gop:
     variant = variant or Variant()
     if variant.widths is not None and 1 <= level <= loaded.levels:
         loaded = replace(loaded, widths=(*loaded.widths[: level - 1], variant.widths, *loaded.widths[level:]))
-    options = EncodeOptions(level=level, quality=quality, gop=gop, workers=workers, mask_modes=variant.mask_modes)
+    # Groups of a fixed length, as the classical encoders' in the low delay conditions.
+    options = EncodeOptions(level=level, quality=quality, gop=gop, workers=workers, scene_cuts=False, mask_modes=variant.mask_modes)
     coded = encode(clip, loaded, options, device)
     threads = threads or workers or core_count()
     how = decode_options(clip, gop, threads)

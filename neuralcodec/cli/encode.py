@@ -122,8 +122,9 @@ def encode_source(
     default=32,
     show_default=True,
     metavar="N",
-    help="Frames in a group of pictures; 0: one intra frame, at the start.",
+    help="Frames in a group of pictures, at most; 0: one intra frame, at the start.",
 )
+@click.option("--no-scene-cuts", is_flag=True, help="Groups of N frames whatever they show; otherwise a new scene begins a new one.")
 @click.option("--frames", type=FrameRange(), metavar="a:b", help="Frames a to b - 1 only, counted from 0.")
 @click.option("--no-audio", is_flag=True, help="Leave the sound out.")
 @click.option("--model", metavar="NAME", help="One of `ncodec models`, or a model file.")
@@ -153,6 +154,7 @@ def encode(
     level: int,
     quality: float,
     gop: int,
+    no_scene_cuts: bool,
     frames: tuple[int, int | None] | None,
     no_audio: bool,
     model: str | None,
@@ -189,14 +191,14 @@ def encode(
     if is_batch(sources, output):
         if frames or size or pix_fmt or fps:
             raise UsageError("--frames, --size, --pix-fmt and --fps are for a single file")
-        options = EncodeOptions(level, quality, gop, 1, threads or 1, route=route)
+        options = EncodeOptions(level, quality, gop, 1, threads or 1, scene_cuts=not no_scene_cuts, route=route)
         batch = Batch(Talk(quiet, verbose), "encode", force, skip_existing)
         return _encode_many(batch, sources, output, recursive, options, by_name(model or DEFAULT_MODEL), device, workers, verify, not no_audio)
     (source,) = sources
     if verify == "all" and (output == "-" or (os.path.exists(output) and not os.path.isfile(output))):
         raise UsageError("--verify all reads the stream again, which a pipe cannot: choose first or none")
     talk = Talk(quiet, verbose)
-    options = EncodeOptions(level, quality, gop, workers, threads or 1, route=route)
+    options = EncodeOptions(level, quality, gop, workers, threads or 1, scene_cuts=not no_scene_cuts, route=route)
     options.quality_index()
     where = choose_device(device)
     loaded = by_name(model or DEFAULT_MODEL)

@@ -39,6 +39,12 @@ def estimate_flow(current: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.clip(np.nan_to_num(cells), -MAX_VECTOR, MAX_VECTOR).astype(np.float32)
 
 
+def shrink(luma: np.ndarray, factor: int) -> np.ndarray:
+    """Means of ``factor`` x ``factor`` samples: (H, W) uint8 -> about (H / factor, W / factor) uint8."""
+    height, width = luma.shape
+    return _cv2().resize(luma, (width // factor, height // factor), interpolation=_cv2().INTER_AREA)
+
+
 def _estimator():
     if not hasattr(_local, "dis"):
         cv2 = _cv2()

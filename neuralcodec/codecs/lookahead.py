@@ -1,23 +1,29 @@
-"""How far what an intra frame shows lasts (encoder only): the better it lasts, the better the intra frame should be.
+"""What an encoder looks for ahead of coding: where scenes begin, and how far what an intra frame shows lasts; the longer, the better it should be.
 
-As x264's macroblock tree (J. Garrett-Glaser, "A novel macroblock-tree algorithm for high-performance optimization of dependent video coding in
+The latter as x264's macroblock tree (J. Garrett-Glaser, "A novel macroblock-tree algorithm for high-performance optimization of dependent video coding in
 H.264/AVC", 2009) estimates it on small pictures before anything is coded, but without following the blocks: each block of a frame hands on the share of
 it that motion compensation predicts, 1 - (cost with prediction / cost without), and what reaches a frame counts once more there.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuralcodec.codecs.estimation import CELL, estimate_flow
+from neuralcodec.codecs.estimation import CELL, estimate_flow, shrink
 from neuralcodec.nn.compensation import double_size, sample_doubled
 from neuralcodec.nn.dct import dct_matrix
 
 OCTAVES, OCTAVES_PER_DOUBLING = 0.25, 0.32
 """By how many octaves of the quantiser step an intra frame is better than the frames after it: at least, and for each doubling of how often it counts.
 Found by trial on training clips."""
+
+THUMBNAIL = 8
+CUT_DIFFERENCE, CUT_CONTRAST, CUT_SHARE = 6.0, 0.5, 0.15
+"""A scene begins where a picture at an eighth of the size differs from the one before by so many 8-bit steps in the mean, by so much of its own mean
+deviation from grey, and motion compensation predicts no more than this share of it."""
 
 
 def octaves_better(lasting: float) -> float:
@@ -54,6 +60,34 @@ class Lookahead:
         return float((self._cost * torch.log2(served)).sum() / self._cost.sum())
 
 
+class SceneCuts:
+    """Takes all pictures of a video in turn."""
+
+    def __init__(self) -> None:
+        self._before: tuple[np.ndarray, np.ndarray] | None = None
+
+    def add(self, luma: np.ndarray) -> bool:
+        """Luma (H, W) uint8 -> whether a scene begins with this picture; False for the first one, and for pictures under 16 samples in either direction."""
+        if min(luma.shape) < 2 * THUMBNAIL:
+            return False
+        small = shrink(luma, THUMBNAIL).astype(np.float32)
+        before, self._before = self._before, (luma, small)
+        if before is None or before[1].shape != small.shape:
+            return False
+        difference = np.abs(small - before[1]).mean()
+        if difference < max(CUT_DIFFERENCE, CUT_CONTRAST * np.abs(small - small.mean()).mean()):
+            return False
+        share, cost = _predicted(*(_half(p) for p in (before[0], luma)))
+        return float((share * cost).sum() / cost.sum()) < CUT_SHARE
+
+
+def _half(luma: np.ndarray) -> Tensor:
+    """The part of a picture whose size is a multiple of 16, at half the size."""
+    height, width = (n // 16 * 16 for n in luma.shape)
+    return F.avg_pool2d(torch.from_numpy(luma[:height, :width].astype(np.float32))[None, None], 2)
+
+
+@torch.inference_mode()
 def _predicted(before: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
     """The share of each block (h, w) that motion compensation predicts, and the block's cost without it."""
     a, b = (p[0, 0].round().to(torch.uint8).numpy() for p in (before, picture))

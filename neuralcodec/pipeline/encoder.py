@@ -13,7 +13,7 @@ from neuralcodec.bitstream import Arithmetic, Chapter, FramePacket, StreamHeader
 from neuralcodec.codecs.coders import check_route, coder_for, place
 from neuralcodec.codecs.coding import CASCADE, Coded, Planes
 from neuralcodec.codecs.files import LoadedModel
-from neuralcodec.codecs.lookahead import Lookahead, octaves_better
+from neuralcodec.codecs.lookahead import Lookahead, SceneCuts, octaves_better
 from neuralcodec.core.errors import UsageError
 from neuralcodec.core.types import QUALITY_STEPS, Frame, SidePacket, SideStream, VideoProperties
 from neuralcodec.entropy import MaskMode
@@ -28,6 +28,8 @@ MEMORY_BUDGET = 256 << 20
 """Bytes of source frames that may wait for workers."""
 LOOKAHEAD = 8
 """Frames that may wait beyond those that workers have."""
+LEAST_GROUP = 8
+"""A scene begins a new group after this part of the most frames at the soonest (as x264's min-keyint)."""
 LOOKAHEAD_FRAMES, LOOKAHEAD_MEMORY = 32, 64 << 20
 """Frames of a group, and bytes of them, that an encoder looks at before it codes the first one: fewer of large pictures, never with other workers."""
 
@@ -48,6 +50,8 @@ class EncodeOptions:
     intra_boost: int | None = None
     """Quality indexes by which intra frames are better than the frames that refer to them (as x264's ipratio); None: by how long what they show lasts,
     see codecs.lookahead."""
+    scene_cuts: bool = True
+    """Whether a group also ends where a scene begins, if there are ``gop`` frames at most in a group and more than one."""
     cascade: tuple[int, ...] = CASCADE
     """Quality indexes that are added to those of P frames, in turn."""
     route: str | None = None
@@ -117,11 +121,14 @@ class StreamEncoder:
         gop = self.options.gop
 
         def feed(start: Callable[[], None], add: Callable[[Frame | SidePacket], None]) -> None:
-            count, early = 0, []
+            count, early = 0, []  # frames of the group, side packets before it
+            cuts = SceneCuts() if self.options.scene_cuts and gop > 1 else None
             for item in by_time(items, self.video, self.header.side_streams):
                 if isinstance(item, Frame):
-                    if count == 0 or (gop and count % gop == 0):
+                    cut = cuts is not None and cuts.add(item.planes[0])
+                    if count == 0 or count == gop or (cut and count >= max(2, gop // LEAST_GROUP)):
                         start()
+                        count = 0
                     count += 1
                     for side in early:
                         add(side)

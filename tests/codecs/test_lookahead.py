@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from neuralcodec.codecs.lookahead import Lookahead, octaves_better
+from neuralcodec.codecs.lookahead import Lookahead, SceneCuts, octaves_better
 
 
 def noise(seed: int) -> torch.Tensor:
@@ -51,3 +51,33 @@ def test_flat_pictures_and_small_ones():
 
 def test_the_longer_it_lasts_the_better():
     assert 0 < octaves_better(0) < octaves_better(1) < octaves_better(5) < 2.5
+
+
+# -- scenes ----------------------------------------------------------------------------------------------------------------
+
+
+def scenes(pictures) -> list[int]:
+    cuts = SceneCuts()
+    return [i for i, p in enumerate(pictures) if cuts.add(p[0, 0].round().to(torch.uint8).numpy())]
+
+
+def scene(seed: int, count: int, step: int = 3) -> list[torch.Tensor]:
+    """A pan over large, smooth shapes."""
+    coarse = torch.rand(1, 1, 8, 24, generator=torch.Generator().manual_seed(seed)) * 255
+    wide = torch.nn.functional.interpolate(coarse, scale_factor=16, mode="bilinear")
+    return [wide[..., :96, step * i : step * i + 128] for i in range(count)]
+
+
+def test_a_scene_begins_where_nothing_is_left_of_the_one_before():
+    assert scenes(scene(0, 5) + scene(1, 4) + scene(2, 3)) == [5, 9]
+
+
+def test_motion_noise_and_light_are_no_new_scene():
+    assert scenes(scene(0, 12, step=8)) == []
+    assert scenes([noise(0).mul(0.1) + 100] * 3 + [noise(1).mul(0.1) + 100]) == [], "grain on grey"
+    assert scenes([p * (1 + 0.03 * i) for i, p in enumerate(p.mul(0.6) for p in scene(0, 8))]) == []
+
+
+def test_small_pictures_and_changing_sizes_have_none():
+    assert scenes([torch.full((1, 1, 8, 8), 255.0 * (i % 2)) for i in range(4)]) == []
+    assert scenes([noise(0), noise(1)[..., :64, :64]]) == []

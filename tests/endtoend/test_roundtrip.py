@@ -214,6 +214,22 @@ def test_an_intra_frame_is_the_better_the_longer_what_it_shows_lasts(loaded):
     assert boost(still[:8], gop=1) == [0] * 8
 
 
+def test_a_scene_begins_a_group(loaded):
+    rng = np.random.default_rng(0)
+    scenes = [[np.kron(rng.integers(0, 256, (p.shape[0] // 8, p.shape[1] // 8)), np.ones((8, 8))).astype(np.uint8) for p in FRAMES[0].planes] for _ in range(2)]
+    frames = [replace(frame, planes=tuple(scenes[i >= 5])) for i, frame in enumerate(FRAMES[:12])]
+
+    def intra(**options):
+        stream = rounds.encode(loaded, frames, VIDEO, EncodeOptions(quality=20, **options))
+        decoded = rounds.decode(stream.data, loaded)
+        assert [md5_of_frame(f.frame) for f in decoded.frames] == [md5_of_frame(f) for f in stream.reconstructions(HEIGHT, WIDTH)]
+        return [i for i, p in enumerate(stream.packets) if p.intra]
+
+    assert intra(gop=32, workers=1) == intra(gop=32, workers=2) == [0, 5]
+    assert intra(gop=4) == [0, 4, 8], "too soon after the last one"
+    assert intra(gop=32, scene_cuts=False) == intra(gop=0) == [0]
+
+
 def test_quality_is_monotone_in_bytes(loaded):
     sizes = [len(rounds.encode(loaded, FRAMES[:2], VIDEO, EncodeOptions(quality=q, workers=1)).data) for q in (0, 25, 50, 75, 100)]
     assert sizes == sorted(sizes) and len(set(sizes)) == 5
