@@ -23,9 +23,9 @@ from neuralcodec.nn.layout import DYADIC_UNIT, PACKED_CHANNELS, UNIT, planes_to_
 from neuralcodec.nn.selection import apply_widths
 
 QUALITIES = (0, 70, 140, 200)
-SHARE = 1e-5
-"""Of what enters a layer, so much may lie outside of its format. Clips to calibrate on should have cuts: what enters
-the layers of a P frame after a cut is larger than anywhere else, and would be clipped."""
+SHARE = 1e-3
+"""Of what enters a layer, so much may lie outside of its format. What is large there is so at the finest steps and after cuts, and passes beside the layer as
+well; what is lost of the finer bits is lost in every frame, and adds up where nothing moves. Clips to calibrate on should have cuts."""
 BYTE_SHARES = {"mix": 3e-3, "expand": 1e-2, "project": 1e-3}
 """The same for layers that round their sums, by the last part of their names: of 8 bits, more are wanted for what is common. With SHARE for all of them
 trunks of 8 bits lose far more."""
