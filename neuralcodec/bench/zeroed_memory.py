@@ -1,8 +1,8 @@
 """Memory that an encoder allocates, filled with zeros.
 
-x264's macroblock tree (on by default; x264 core 165) reads memory that it has not written: its bits then depend on what the process did before, by up
-to 4 % on small pictures. Zeros are what it finds in a process that has just started, so with them a curve can be measured again. Of C libraries glibc
-alone can be told; with others nothing is done.
+x264's macroblock tree (on by default; x264 core 165) reads memory that it has not written: its bits then depend on what the process did before, by
+some percent on small pictures (tests/bench/test_bench_ruler.py). Zeros are what it finds in a process that has just started, so with them a curve can
+be measured again. Of C libraries glibc alone can be told; with others nothing is done.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.quality import STEP_GAIN
 
-
 _FORMER_STEP_GAIN = (1.3, 5.3)
 """Of models that do not say."""
 
@@ -41,8 +40,9 @@ class FlagshipConfig:
     @staticmethod
     def from_dict(d: dict[str, Any]) -> FlagshipConfig:
         """From ``to_dict``; what older models do not say is as it was then."""
-        return FlagshipConfig(IntraConfig(**{"step_units": False, "parts": 1, "chroma_path": False} | d["intra"]), MotionConfig(**{"full_rank": False, "parts": 1} | d["motion"]),
-                              InterConfig(**{"step_units": False, "parts": 1, "chroma_path": False} | d["inter"]), tuple(d.get("step_gain", _FORMER_STEP_GAIN)))
+        picture = {"step_units": False, "parts": 1, "chroma_path": False}
+        return FlagshipConfig(IntraConfig(**picture | d["intra"]), MotionConfig(**{"full_rank": False, "parts": 1} | d["motion"]),
+                              InterConfig(**picture | d["inter"]), tuple(d.get("step_gain", _FORMER_STEP_GAIN)))
 
 
 @dataclass

@@ -31,8 +31,8 @@ VECTOR_LIMIT = 512 << VECTOR_FRAC
 
 @dataclass(frozen=True)
 class Layers:
-    """A family. Modules are made by the fields of their names; ``add_chroma`` adds what a chroma head gives (B, 32, h, w) to packed planes; ``picture`` maps packed planes to what networks read, ``real`` features to real
-    numbers; ``unit`` is that of packed planes (nn.layout)."""
+    """A family. Modules are made by the fields of their names; ``add_chroma`` adds what a chroma head gives (B, 32, h, w) to packed planes; ``picture``
+    maps packed planes to what networks read, ``real`` features to real numbers; ``unit`` is that of packed planes (nn.layout)."""
 
     exact: bool
     unit: float

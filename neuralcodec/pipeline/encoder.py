@@ -26,12 +26,12 @@ from neuralcodec.pipeline.jobs import Job, JobRunner
 
 MEMORY_BUDGET = 256 << 20
 """Bytes of source frames that may wait for workers."""
-LOOKAHEAD = 8
+READ_AHEAD = 8
 """Frames that may wait beyond those that workers have."""
 LEAST_GROUP = 8
 """A scene begins a new group after this part of the most frames at the soonest (as x264's min-keyint)."""
 LOOKAHEAD_FRAMES, LOOKAHEAD_MEMORY = 32, 64 << 20
-"""Frames of a group, and bytes of them, that an encoder looks at before it codes the first one: fewer of large pictures, never with other workers."""
+"""Frames of a group, and bytes of them, that an encoder looks at before it codes the first one: fewer of large pictures, so many with any number of workers."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class StreamEncoder:
         frame_bytes = self.video.width * self.video.height * 3 // 2
         affordable = max(1, MEMORY_BUDGET // max(1, frame_bytes * (self.options.gop or 1 << 30)))
         workers = min(self.options.workers or (core_count() if self.device.type == "cpu" else 2), affordable)
-        budget = workers * self.options.gop + LOOKAHEAD if workers > 1 else LOOKAHEAD
+        budget = workers * self.options.gop + READ_AHEAD if workers > 1 else READ_AHEAD
         runner: JobRunner = JobRunner(self._encode_group, workers=workers, budget=budget, cost=lambda item: int(isinstance(item, Frame)))
         frames = 0
         for result in runner.run(self._groups(items)):

@@ -92,6 +92,8 @@ def _distribute(name: str, part: IntraModel | InterModel, decoder: nn.Module, y:
     idle = [k for k in torch.argsort(spread).tolist() if spread[k] < IDLE]
     live = [k for k in range(len(spread)) if spread[k] >= IDLE]
     steps = 2 ** (STEP_GAIN[1] + CHROMA_GAIN) * part.layers.unit / UNIT
+    if not live:  # clips that show nothing
+        return 0
     for frequency, latent in zip(lost, idle, strict=False):
         spread_new = steps * max(float(sent[frequency].std()), 1e-6)
         donor = min(live, key=lambda k: abs(math.log(float(spread[k]) / spread_new)))

@@ -98,6 +98,14 @@ def test_where_all_passes_nothing_changes(model, sampler):
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
 
 
+def test_clips_that_show_nothing_change_nothing(model):
+    flat = Sampler([Clips(np.full((4, 240 * 3 // 2, 256), 128, np.uint8), [4])], 0)
+    fade(model.intra, model.intra.synthesis)
+    with torch.no_grad():
+        model.intra.analysis.enter.weight.zero_()
+    assert start_intra_chroma(model, flat) == 0
+
+
 def test_models_without_a_path_or_too_small_stay_as_they_are(sampler):
     for config in (IntraConfig(channels=16, latent=24, hyper=8, encoder_blocks=1, decoder_blocks=1),
                    IntraConfig(hyper=8, encoder_blocks=1, decoder_blocks=1, chroma_path=False)):
