@@ -17,12 +17,11 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from neuralcodec.codecs.estimation import estimate_flow
 from neuralcodec.codecs.flagship import Flagship
-from neuralcodec.codecs.motion import VECTOR_UNIT, cell_error
+from neuralcodec.codecs.motion import cell_error, motion_worth
 from neuralcodec.codecs.motion_search import MotionSearch, quantiser_step
 from neuralcodec.codecs.prior import (
     LATENT_LIMIT,
@@ -51,7 +50,6 @@ from neuralcodec.entropy.tables import PRECISION, RADIUS
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import to_samples
-from neuralcodec.nn.quality import interpolate
 
 MASK_MODES = tuple(MaskMode)
 """What the flagship's encoder chooses from, by bits and squared error: with transforms that stay near orthonormal, the error in quantiser steps is the
@@ -62,8 +60,6 @@ LAMBDAS = {CONTEXTUAL: 10.0, MOTION: 9.0}
 CASCADE = (-7, -4, -7, 9, -7, -4, -7, 26)
 """Quality indexes that are added to those of P frames, in turn: what a better frame costs, the ones after it gain (HEVC's encoders cascade QP so). Found by
 trial on training clips."""
-MOTION_WEIGHTS = (0.125, 4096.0)
-"""Between these stays what a squared step of motion is worth."""
 HYPER_UNCHECKED = 1024
 """So many hyper latents of a picture are read without asking whether the payload was long enough for them."""
 
@@ -241,12 +237,16 @@ class FlagshipCoder:
         current = pack(source.y, source.uv)
         luma, *earlier = (p.y[0, 0].to(torch.uint8).cpu().numpy() for p in (source, before, reference))
         flows = [torch.from_numpy(estimate_flow(luma, e)).permute(2, 0, 1)[None].to(self.device) for e in earlier]
-        flow, sensitivity = MotionSearch(source.y, reference.y, quantiser_step(q, self.model.config.step_gain)).search([*flows, torch.zeros_like(flows[0])])
+        step = quantiser_step(q, self.model.config.step_gain)
+        flow, sensitivity = MotionSearch(source.y, reference.y, step).search([*flows, torch.zeros_like(flows[0])])
         still = cell_error(current, pack(reference.y, reference.uv))
         moved = cell_error(current, pack(*compensate(reference.y, reference.uv, flow)))
         with self._precision():
             m, mz = self.model.motion.analyse(flow, still, moved, q)
-        motion, motion_modes = self._write(encoder, "P", MOTION, m, mz, quality, size, {}, previous, self._motion_weight(sensitivity, q))
+            worth = motion_worth(self.model.motion, sensitivity, step, q, self.lambdas[CONTEXTUAL])
+            if worth is not None:
+                m, mz = self.model.motion.refine(m, flow, worth, q, pack(reference.y, reference.uv))
+        motion, motion_modes = self._write(encoder, "P", MOTION, m, mz, quality, size, {}, previous, worth)
         with self._precision():
             prediction, context = self._predict(motion[0].values.to(self.device), q, reference)
             y, z = self.model.inter.analyse(current, prediction, context, q)
@@ -254,21 +254,9 @@ class FlagshipCoder:
         return self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (*motion_modes, *modes), quality,
                            (prediction, context))
 
-    def _motion_weight(self, sensitivity: Tensor, q: Tensor) -> np.ndarray | None:
-        """Bits that a squared step of each motion latent is worth (C, h, w), from what an error of the vectors does to the prediction (1, 2, H/8, W/8).
-
-        A latent starts as orthonormal transform of 2x2 vectors, of which four channels are x, four y. None for models whose latent is another."""
-        config = self.model.config.motion
-        if not config.full_rank or config.latent != 8:
-            return None
-        step = VECTOR_UNIT / torch.exp2(interpolate(self.model.motion.gain.encode, q))  # (1, 8), in luma samples
-        error = F.avg_pool2d(sensitivity, 2).repeat_interleave(4, 1) * step[..., None, None] ** 2
-        bits = error * self.lambdas[CONTEXTUAL] / quantiser_step(q, self.model.config.step_gain) ** 2
-        return (bits.clamp(*MOTION_WEIGHTS)[0].cpu().double().numpy() * 64).round() / 64  # a coarse grid: sums come out the same in any order
-
     def _write(self, encoder: FrameEncoder, kind: str, name: str, y: Tensor, z: Tensor, quality: int, size: tuple[int, int],
-               latents: dict[str, Fixed], previous: Parsed | None, weight: np.ndarray | None = None) -> tuple[tuple[Fixed, np.ndarray], tuple[int, ...]]:
-        """``weight`` (C, h, w): bits that a squared step is worth, where it is not the same everywhere."""
+               latents: dict[str, Fixed], previous: Parsed | None, worth: Tensor | None = None) -> tuple[tuple[Fixed, np.ndarray], tuple[int, ...]]:
+        """``worth`` (1, C, h, w): bits that a squared step is worth, where it is not the same everywhere."""
         prior = self._prior(kind, name)
         hyper = torch.floor(z[0].float().cpu() + 0.5).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
         encoder.put(hyper.to(torch.int32).numpy(), self._hyper_tables(prior, quality, size), label=f"{name} hyper")
@@ -276,13 +264,23 @@ class FlagshipCoder:
         division = prior.division
         where = [division.places(part, *target.shape[-2:]) for part in range(division.parts)]
         target = target.reshape(-1)
+        worths = None if worth is None else worth[0].double().cpu().numpy().reshape(-1)
+        z_fixed, temporal = Fixed.from_integers(hyper[None], 0, SYMBOL_LIMIT), self._temporal(kind, name, latents, previous, size)
         modes: list[int] = []
+        seen: list[tuple[np.ndarray, ...]] = []
 
-        def write(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def measure(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[np.ndarray, ...]:
             wanted = target[where[part]].reshape(mean.shape)
             residual = np.clip(wanted - mean * 2.0**-MEAN_FRAC, -LATENT_LIMIT // 32, LATENT_LIMIT // 32)
-            lam = self.lambdas[name] if weight is None else weight.reshape(-1)[where[part]].reshape(mean.shape)
-            symbols = quantise(residual, scale, lam)
+            lam = self.lambdas[name] if worths is None else worths[where[part]].reshape(mean.shape)
+            return quantise(residual, scale, lam), scale, derived, residual, lam
+
+        def survey(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            seen.append(measure(part, scale, mean, derived))
+            return seen[-1][0], np.ones_like(derived)
+
+        def write(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            symbols, _, _, residual, lam = measure(part, scale, mean, derived)
             if len(modes) < division.mask_bytes:
                 choice = self._choose(symbols, scale, derived, residual, lam, shared=len(modes) + 1 == division.mask_bytes < division.parts)
                 modes.append(pack_mask_mode(choice.mode, choice.parameter))
@@ -293,8 +291,13 @@ class FlagshipCoder:
             code_latent(encoder, symbols, scale, choice.mask, label=name)
             return np.where(choice.mask, symbols, 0), choice.mask
 
-        z_fixed = Fixed.from_integers(hyper[None], 0, SYMBOL_LIMIT)
-        return code_parts(prior, z_fixed, self._temporal(kind, name, latents, previous, size), quality, size, write), tuple(modes)
+        if division.mask_bytes == 1 < division.parts:
+            # What is best for the first part alone can be bad for the others: sums and differences of vectors are not alike.
+            code_parts(prior, z_fixed, temporal, quality, size, survey)
+            joined = (np.concatenate([s[i].reshape(1, 1, -1) for s in seen], -1) if np.ndim(seen[0][i]) else seen[0][i] for i in range(5))
+            choice = self._choose(*joined, shared=True)
+            modes.append(pack_mask_mode(choice.mode, choice.parameter))
+        return code_parts(prior, z_fixed, temporal, quality, size, write), tuple(modes)
 
     def _choose(self, symbols: np.ndarray, scale: np.ndarray, derived: np.ndarray, residual: np.ndarray, lam: float | np.ndarray,
                 shared: bool) -> MaskChoice:

@@ -23,9 +23,10 @@ from neuralcodec.nn.layout import DYADIC_UNIT, PACKED_CHANNELS, UNIT, planes_to_
 from neuralcodec.nn.selection import apply_widths
 
 QUALITIES = (0, 70, 140, 200)
-SHARE = 1e-3
-"""Of what enters a layer, so much may lie outside of its format. What is large there is so at the finest steps and after cuts, and passes beside the layer as
-well; what is lost of the finer bits is lost in every frame, and adds up where nothing moves. Clips to calibrate on should have cuts."""
+SHARE, INTRA_SHARE = 1e-3, 1e-5
+"""Of what enters a layer, so much may lie outside of its format, and of a layer for intra frames. What is large in P frames is so at the finest steps and after
+cuts, and passes beside the layer as well; what is lost of the finer bits is lost in every frame, and adds up where nothing moves. Intra frames are coded at the
+finest steps, and nothing adds up. Clips to calibrate on should have cuts."""
 BYTE_SHARES = {"mix": 3e-3, "expand": 1e-2, "project": 1e-3}
 """The same for layers that round their sums, by the last part of their names: of 8 bits, more are wanted for what is common. With SHARE for all of them
 trunks of 8 bits lose far more."""
@@ -67,7 +68,7 @@ def _scale_readers(model: Flagship, ratio: float) -> None:
 def calibrate(model: ExactFlagship, clips: Iterable[Sequence[Picture]], widths: Sequence[bytes], qualities: Sequence[int] = QUALITIES,
               share: float = SHARE) -> dict[str, int]:
     """Give every narrow layer the finest format that holds what enters it while ``clips`` are coded, at each of the quality indexes and width tables,
-    all but for a share of it (BYTE_SHARES where sums are rounded). Returns fractional bits by the layer's name. Layers that nothing enters keep
+    all but for a share of it (INTRA_SHARE at most in intra decoders; BYTE_SHARES where sums are rounded). Returns fractional bits by the layer's name. Layers that nothing enters keep
     theirs."""
     narrow = {n: m for n, m in picture_convs(model).items() if isinstance(m, NarrowConv2d)}
     for layer in narrow.values():
@@ -81,7 +82,8 @@ def calibrate(model: ExactFlagship, clips: Iterable[Sequence[Picture]], widths: 
                 for quality in qualities:
                     _code(coder, pictures, quality)
     apply_widths(model, widths[0])
-    shares = {n: BYTE_SHARES.get(n.rpartition(".")[2], share) if layer.rounds else share for n, layer in narrow.items()}
+    shares = {n: min(share, INTRA_SHARE) if n.startswith("intra.") else share for n in narrow}
+    shares |= {n: BYTE_SHARES.get(n.rpartition(".")[2], share) for n, layer in narrow.items() if layer.rounds}
     fractions = {n: layer.frac_in if (f := layer.calibrated(shares[n])) is None else f for n, layer in narrow.items()}
     set_formats(model, fractions)
     return fractions

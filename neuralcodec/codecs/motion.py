@@ -13,14 +13,19 @@ from torch import Tensor, nn
 
 from neuralcodec.codecs.intra import HyperEncoder, latent_subpixel
 from neuralcodec.codecs.layers import FLOAT, VECTOR_UNIT, Layers
-from neuralcodec.codecs.prior import LatentPrior
+from neuralcodec.codecs.prior import LATENT_LIMIT, MEAN_FRAC, LatentPrior
 from neuralcodec.core.types import QUALITY_STEPS
-from neuralcodec.nn.dct import start_vectors_analysis, start_vectors_synthesis
+from neuralcodec.nn.dct import start_vectors_analysis, start_vectors_synthesis, vectors_transform
 from neuralcodec.nn.layout import PACKED_CHANNELS
+from neuralcodec.nn.quality import interpolate
 from neuralcodec.nn.slimmable import Block
 
 VECTOR_GAIN = (1.8, 5.3)
 """log2 of the vectors' quantiser steps in a unit at quality 0 and 100: about 2.3 and 0.2 samples."""
+MOTION_WORTH = (0.125, 4096.0)
+"""Between these stays what a squared step of motion is worth."""
+WORTHLESS = 4.0
+"""Bits for a squared step at which a latent's error is half corrected."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,18 @@ class MotionModel(nn.Module):
         m = self.gain.scale(self.encoder(flow, still, moved, quality), quality)
         return m, self.hyper_analysis(m, quality)
 
+    @torch.no_grad()
+    def refine(self, m: Tensor, flow: Tensor, worth: Tensor, quality: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        """Correct a latent of ``analyse`` by what the decoder makes of it, packed reference (B, 96, H/8, W/8) given: encoder and decoder are no inverses, and
+        lose most where vectors are unlike their neighbours. ``worth`` (B, C, h, w): bits that a squared step is worth; what is worth little is left to
+        the networks, which know what vectors cost. Returns the latents anew."""
+        grid = 2.0**MEAN_FRAC
+        decoded = torch.floor(m * grid + 0.5).clamp(-LATENT_LIMIT, LATENT_LIMIT) / grid
+        vectors, _ = self.synthesise(decoded, quality, reference)
+        missing = F.conv2d(F.pixel_unshuffle((flow - vectors.float()) / VECTOR_UNIT, 2), vectors_transform().to(m)[..., None, None])
+        m = m + self.gain.scale(missing, quality) * worth / (worth + WORTHLESS)
+        return m, self.hyper_analysis(m, quality)
+
     def synthesise(self, m: Tensor, quality: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         """Decoded latent and packed reference -> refined vectors (B, 2, H/8, W/8) and the decoder's hidden features."""
         vectors, hidden = self.decoder(self.gain.unscale(m, quality).contiguous(memory_format=torch.channels_last))
@@ -132,3 +149,16 @@ class MotionModel(nn.Module):
 def cell_error(current: Tensor, prediction: Tensor) -> Tensor:
     """Mean absolute luma error of each 8x8 cell of packed planes (B, 96, h, w) -> (B, 1, h, w)."""
     return (current[:, :64] - prediction[:, :64]).abs().mean(1, keepdim=True)
+
+
+def motion_worth(model: MotionModel, sensitivity: Tensor, step: Tensor, quality: Tensor, lam: float) -> Tensor | None:
+    """Bits that a squared step of each motion latent is worth (B, C, h, w), from what an error of the vectors does to the prediction (B, 2, H/8, W/8), see
+    motion_search; ``step`` (B, 1, 1, 1): the picture's quantiser, ``lam``: bits that a squared step of that is worth.
+
+    A latent starts as orthonormal transform of 2x2 vectors, of which four channels are x, four y. None for models whose latent is another."""
+    if not model.config.full_rank or model.config.latent != 8:
+        return None
+    own = VECTOR_UNIT / torch.exp2(interpolate(model.gain.encode, quality))[..., None, None]  # (B, 8, 1, 1), in luma samples
+    error = F.avg_pool2d(sensitivity, 2).repeat_interleave(4, 1) * own**2
+    bits = error * lam / step**2
+    return (bits.clamp(*MOTION_WORTH) * 64).round() / 64  # a coarse grid: sums come out the same in any order

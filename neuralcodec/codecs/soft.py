@@ -29,13 +29,13 @@ class SoftLatent:
 
 
 def soft_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed], quality: Tensor, *, noise: bool = True,
-                skip: float | None = None, lam: float = math.inf) -> SoftLatent:
+                skip: float | None = None, lam: float | Tensor = math.inf) -> SoftLatent:
     """y (B, C, h, w) in quantiser steps, z (B, Cz, h/4, w/4) -> decoded latent and rate.
 
     The rate is that of the rounded symbols, and so is its gradient in the scales: with uniform noise in place of rounding, as usual, all that is rounded
     to zero looks as wide as the noise, and scales below it cannot be learned. With ``noise`` the gradient in y and the means is that of the
     relaxation (after Guo et al., "Soft then hard", ICML 2021), else straight through the rounding; hyper latents have noise in all.
-    ``lam``: bits for a squared step, by which symbols are rounded, see entropy.quantisation. ``skip`` is the Gumbel-softmax temperature of the mode prediction, 0 for its decision, None for no skipping
+    ``lam``: bits for a squared step, one number or (B, C, h, w), by which symbols are rounded, see entropy.quantisation. ``skip`` is the Gumbel-softmax temperature of the mode prediction, 0 for its decision, None for no skipping
     (paper 000, section 3.3).
     """
     z_round = round_ste(z).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
@@ -54,7 +54,7 @@ def soft_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed],
             mean, scale, coded = own.mean.values, own.scale, modes
         where = prior.division.elements(part, *y.shape[-2:]).to(y.device)
         with torch.no_grad():
-            found = _symbols((y - mean)[:, where], scale[:, where], lam)
+            found = _symbols((y - mean)[:, where], scale[:, where], lam[:, where] if isinstance(lam, Tensor) else lam)
             symbols[:, where] = found
             known[:, where] = mean[:, where] + (found if coded is None else found * coded[:, where])
         done = where if done is None else done | where
@@ -73,17 +73,18 @@ def soft_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed],
     return SoftLatent(value, _fixed(value.detach()), bits.flatten(1).sum(1), hyper_bits.flatten(1).sum(1), skipped)
 
 
-def _symbols(residual: Tensor, scale: Tensor, lam: float) -> Tensor:
+def _symbols(residual: Tensor, scale: Tensor, lam: float | Tensor) -> Tensor:
     """The nearest integer or its neighbour towards zero, whichever has the lower bits + lam * squared error; no gradient."""
     nearest = torch.floor(residual + 0.5)
-    if not math.isfinite(lam):
+    if not isinstance(lam, Tensor) and not math.isfinite(lam):
         return nearest
     where = nearest.nonzero(as_tuple=True)  # few: the rest has nothing to choose
     high, deviation, real = nearest[where], scale_of_index(scale[where]), residual[where]
     low = high - torch.sign(high)
+    bits = lam[where] if isinstance(lam, Tensor) else lam
     saved = gaussian_bits(high, deviation) - gaussian_bits(low, deviation)
     worse = (real - low).square() - (real - high).square()
-    nearest[where] = torch.where(saved > lam * worse, low, high)
+    nearest[where] = torch.where(saved > bits * worse, low, high)
     return nearest
 
 

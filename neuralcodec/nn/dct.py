@@ -55,6 +55,11 @@ def hadamard() -> Tensor:
     return torch.kron(h, h)
 
 
+def vectors_transform() -> Tensor:
+    """(8, 8) Hadamard transform of x and of y over 2x2 cells, rows as latents, columns in pixel_unshuffle's order."""
+    return torch.block_diag(hadamard(), hadamard()).float()
+
+
 def merge_cells(latent: int) -> Tensor:
     """(latent, 384) orthonormal rows: 2x2 Hadamard over pixel_unshuffle(2) of the 96 coefficients, the ``latent`` lowest frequencies."""
     matrix = torch.kron(torch.eye(PACKED_CHANNELS, dtype=torch.float64), hadamard())  # row 4 c + 2 a + b
@@ -106,7 +111,7 @@ def start_vectors_analysis(enter: nn.Conv2d, down: nn.Conv2d) -> None:
         enter.weight[i, i, 1, 1] = 1.0
     down.weight.zero_()
     down.bias.zero_()
-    down.weight[:8, :8, 0, 0] = torch.block_diag(hadamard(), hadamard()).float()
+    down.weight[:8, :8, 0, 0] = vectors_transform()
 
 
 @torch.no_grad()
@@ -116,7 +121,7 @@ def start_vectors_synthesis(up: nn.Conv2d, head: nn.Conv2d) -> None:
         return
     up.weight[:8].zero_()
     up.bias.zero_()
-    up.weight[:8, :8, 0, 0] = torch.block_diag(hadamard(), hadamard()).T.float()
+    up.weight[:8, :8, 0, 0] = vectors_transform().T
     head.weight.zero_()
     head.bias.zero_()
     for i in range(2):

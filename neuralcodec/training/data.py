@@ -102,7 +102,7 @@ class Sampler:
     """Random crops of consecutive frames with flips, time reversal, gamma jitter and, where asked for, chroma scaled about gray on half of them.
 
     Crops start at multiples of 8 luma samples, so that flow labels (one for 8x8) can be cut along. ``skips``: how often every frame, every second and
-    every third one is taken. ``foreign``: share of samples in which something that nothing before predicts comes in, see ``paste_foreign``.
+    every third one is taken. ``foreign``: chance that something which nothing before predicts comes into a sample with the next frame, see ``paste_foreign``; once at most.
     ``saturation``: the logarithm of the largest factor of chroma. (Clips that were scaled down have soft, pale chroma, and transforms that see nothing
     else stop carrying its details.)
     """
@@ -120,7 +120,7 @@ class Sampler:
         items = [self._one(size, frames, flow) for _ in range(count)]
         stack = [torch.from_numpy(np.stack([it[i] for it in items], 1)) for i in range(2)]
         batch = Batch(stack[0], stack[1], torch.from_numpy(np.stack([it[2] for it in items], 1)) if flow else None)
-        return paste_foreign(batch, self.rng, self.foreign) if self.foreign else batch
+        return paste_foreign(batch, self.rng, 1 - (1 - self.foreign) ** (frames - 1)) if self.foreign else batch
 
     def _one(self, size: int, frames: int, flow: bool) -> tuple[np.ndarray, ...]:
         rng = self.rng

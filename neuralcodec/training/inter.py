@@ -18,7 +18,7 @@ from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.layout import to_samples
-from neuralcodec.training.data import Sampler
+from neuralcodec.training.data import Batch, Sampler
 from neuralcodec.training.loss import distortion, draw_quality, psnr, quality_lambda, quality_weight, weighted_mse
 from neuralcodec.training.motion import PREDICTION_SHARE, code_motion
 from neuralcodec.training.widths import WidthPolicy
@@ -30,6 +30,26 @@ def intra_reference(model: Flagship, y: Tensor, uv: Tensor, quality: Tensor) -> 
         latent, z = model.intra.analyse(model.layers.pack(y, uv), quality)
         soft = soft_latent(model.intra.prior, latent, z, [], quality, noise=False, skip=0.0, lam=LAMBDAS[CONTEXTUAL])
         return Reference(*to_samples(*model.layers.unpack(model.intra.synthesise(soft.value, quality))))
+
+
+@dataclass
+class Chain:
+    """Samples that several steps work through, each where the one before ended. ``data`` and ``flow`` on the device, see Batch; qualities (B,) and
+    offsets are those of the whole chain; ``at``: the frame that ``reference`` shows."""
+
+    y: Tensor
+    uv: Tensor
+    flow: Tensor
+    foreign: Tensor | None
+    quality: Tensor
+    turn: Tensor
+    strength: Tensor
+    reference: Reference
+    at: int = 0
+
+    def left(self) -> int:
+        """Frames that are still to be coded."""
+        return len(self.y) - 1 - self.at
 
 
 @dataclass
@@ -52,38 +72,39 @@ class InterStage:
     """Most quality indexes by which the intra frame is better, drawn for each sample."""
     cascade: float = 1.5
     """Most that the encoder's usual differences between P frames are multiplied by, drawn for each sample."""
+    chain: int = 1
+    """Most steps that go on with the same samples, each from the frames that the one before decoded, without their gradient. What adds up over many
+    frames, rounding among it, is so seen for what a few unrolled frames cost. Widths are drawn once for a chain: only for a policy without penalty."""
+    _chain: Chain | None = field(default=None, init=False)
 
     def step(self, progress: float) -> tuple[Tensor, dict[str, float]]:
-        device = next(self.model.parameters()).device
         frames, pack = self.frames(progress), self.model.layers.pack
-        batch = max(1, round(self.pixels / (self.size**2 * (frames - 1))))
-        data = self.sampler.batch(self.size, batch, frames, flow=True)
-        y, uv, flow = data.y.to(device).float(), data.uv.to(device).float(), data.flow.to(device)
-        drawn = draw_quality(batch, device, 1.0)
+        penalty, metrics = torch.zeros(()), {}
+        chain = self._chain
+        if chain is None or chain.left() < frames - 1:
+            penalty, metrics = self.widths.draw(self.model, progress)
+            chain = self._chain = self._begin(frames)
+        drawn, device, reference = chain.quality, chain.y.device, chain.reference
         waiting = progress < self.prior_first
-        penalty, metrics = self.widths.draw(self.model, progress)
         skip = None
         if progress >= self.skip_from:
             skip = max(self.lowest_temperature, 2 * (1 - progress) / max(1e-6, 1 - self.skip_from))
         joint = progress >= self.joint_from
-        # The encoder may code intra frames better than those after them, which refer to them.
-        boost = torch.randint(0, self.intra_boost + 1, (batch,), device=device)
-        reference = intra_reference(self.model, y[0], uv[0], (drawn + boost).clamp_max(QUALITY_STEPS))
-        turn, strength = torch.randint(len(CASCADE), (batch,), device=device), self.cascade * torch.rand(batch, device=device)
         cascade = torch.tensor(CASCADE, device=device)
         loss = torch.zeros((), device=device)
-        for t in range(1, frames):
-            better = cascade[(turn + t) % len(CASCADE)]
-            quality = (drawn + torch.round(strength * better).long()).clamp(0, QUALITY_STEPS)
+        for t in range(chain.at + 1, chain.at + frames):
+            better = cascade[(chain.turn + t) % len(CASCADE)]
+            quality = (drawn + torch.round(chain.strength * better).long()).clamp(0, QUALITY_STEPS)
             lam, weight = quality_lambda(quality), quality_weight(quality)
-            current = pack(y[t], uv[t])
+            y, uv, flow = chain.y[t].float(), chain.uv[t].float(), chain.flow[t - 1]
+            current = pack(y, uv)
             before = reference if joint else reference.detach()
             latent, motion = self.model.previous(before)
-            m = code_motion(self.model.motion, flow[t - 1], y[t], current, before, motion, quality, skip=skip, prior_only=waiting)
+            m = code_motion(self.model.motion, flow, y, current, before, motion, quality, skip=skip, prior_only=waiting)
             prediction, hidden, _ = self.model.predict(m.value, quality, before)
-            if data.foreign is not None:
+            if chain.foreign is not None:
                 # No vector can help there; their errors, the largest of all, would drown what motion can learn from (it collapsed within 600 steps).
-                prediction = torch.where(data.foreign[t - 1].to(device), prediction.detach(), prediction)
+                prediction = torch.where(chain.foreign[t - 1], prediction.detach(), prediction)
             motion_rate = (m.bits + m.hyper_bits) / self.size**2
             error = weighted_mse(prediction, current)
             loss = loss + (motion_rate * weight).mean()
@@ -107,9 +128,25 @@ class InterStage:
                                     ("psnr_prediction", psnr(error)), ("psnr_copy", psnr(copy)), ("skipped_motion", m.skipped),
                                     ("skipped_contextual", c.skipped)):
                     metrics[name] = metrics.get(name, 0.0) + float(value.mean()) / (frames - 1)
-                if t == frames - 1:
+                if t == chain.at + frames - 1:
                     metrics["psnr_last"] = float(psnr(coded_error).mean())
+        metrics["frame"] = chain.at + frames / 2  # after the intra frame, in the mean
+        chain.at, chain.reference = chain.at + frames - 1, reference.detach()
         return loss / (frames - 1) + penalty, metrics
+
+    def _begin(self, frames: int) -> Chain:
+        """New samples, after their intra frames, for up to ``chain`` steps of ``frames`` - 1 P frames."""
+        device = next(self.model.parameters()).device
+        batch = max(1, round(self.pixels / (self.size**2 * (frames - 1))))
+        steps = 1 + torch.randint(self.chain, ()).item()
+        data = self.sampler.batch(self.size, batch, 1 + steps * (frames - 1), flow=True)
+        y, uv, flow = data.y.to(device), data.uv.to(device), data.flow.to(device)
+        drawn = draw_quality(batch, device, 1.0)
+        # The encoder may code intra frames better than those after them, which refer to them.
+        boost = torch.randint(0, self.intra_boost + 1, (batch,), device=device)
+        reference = intra_reference(self.model, y[0].float(), uv[0].float(), (drawn + boost).clamp_max(QUALITY_STEPS))
+        turn, strength = torch.randint(len(CASCADE), (batch,), device=device), self.cascade * torch.rand(batch, device=device)
+        return Chain(y, uv, flow, None if data.foreign is None else data.foreign.to(device), drawn, turn, strength, reference)
 
 
 def _samples_ste(planes: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neuralcodec.codecs.coding import LAMBDAS, MOTION
+from neuralcodec.codecs.coding import CONTEXTUAL, LAMBDAS, MOTION
 from neuralcodec.codecs.flagship import Flagship, Reference
-from neuralcodec.codecs.motion import VECTOR_UNIT, MotionModel, cell_error
+from neuralcodec.codecs.motion import VECTOR_UNIT, MotionModel, cell_error, motion_worth
 from neuralcodec.codecs.motion_search import MotionSearch, quantiser_step
 from neuralcodec.codecs.soft import SoftLatent, soft_latent
 from neuralcodec.nn.compensation import compensate
@@ -30,19 +30,26 @@ def code_motion(model: MotionModel, flow: Tensor, luma: Tensor, current: Tensor,
                 skip: float | None, prior_only: bool = False) -> SoftLatent:
     """Training forward of the motion latent: flow (B, 2, H/8, W/8), the current picture's luma (B, 1, H, W) and packed planes (B, 96, H/8, W/8).
 
-    The encoder's motion search runs here too, on the reference as it is.
+    The encoder's motion search runs here too, on the reference as it is, and so do its corrections and its rounding.
 
     ``prior_only``: the encoder waits for its entropy model, see training.intra."""
     with torch.no_grad():
-        flow, _ = MotionSearch(luma, reference.y, quantiser_step(quality)).search([flow, torch.zeros_like(flow)])
+        step = quantiser_step(quality)
+        flow, sensitivity = MotionSearch(luma, reference.y, step).search([flow, torch.zeros_like(flow)])
+        worth = motion_worth(model, sensitivity, step, quality, LAMBDAS[CONTEXTUAL])
         pack = model.layers.pack
         still = cell_error(current, pack(reference.y, reference.uv))
         moved = cell_error(current, pack(*compensate(reference.y, reference.uv, flow)))
     m, z = model.analyse(flow, still, moved, quality)
+    if worth is not None:
+        with torch.no_grad():
+            refined, _ = model.refine(m, flow, worth, quality, pack(reference.y, reference.uv))
+        m = m + (refined - m).detach()
+        z = model.hyper_analysis(m, quality)
     if prior_only:
         m = m.detach()
         z = model.hyper_analysis(m, quality)
-    return soft_latent(model.prior, m, z, [previous], quality, skip=skip, lam=LAMBDAS[MOTION])
+    return soft_latent(model.prior, m, z, [previous], quality, skip=skip, lam=LAMBDAS[MOTION] if worth is None else worth)
 
 
 def flow_loss(vectors: Tensor, flow: Tensor) -> Tensor:

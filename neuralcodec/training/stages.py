@@ -36,18 +36,19 @@ from neuralcodec.training.widths import LearnedWidths, RandomWidths, expected_co
 
 log = logging.getLogger(__name__)
 
-FRAME_SKIPS, FOREIGN_SHARE = (0.8, 0.15, 0.05), 0.1
+FRAME_SKIPS, FOREIGN_CHANCE = (0.8, 0.15, 0.05), 0.03
 """Of the stages that train P frames, see training.data."""
 STAGES = ("intra", "motion", "inter", "long", "levels")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageOptions(RunOptions):
-    """``stage``: one of STAGES; ``frames``: how many are unrolled (long, levels); ``saturation``: see training.data;
+    """``stage``: one of STAGES; ``frames``: how many are unrolled, ``chain``: see InterStage (long, levels); ``saturation``: see training.data;
     ``floating``: train in floating point what starts from the file of an exact model (to be exported with ``--exact`` again)."""
 
     stage: str
     frames: int | None = None
+    chain: int | None = None
     saturation: float = 0.0
     floating: bool = False
 
@@ -69,7 +70,7 @@ def run_stage(options: StageOptions) -> Flagship:
         for clips, folder in zip(packs, options.data, strict=True):
             clips.flow = np.array(load_flow(clips, options.cache, folder.name))
     inter = options.stage in ("inter", "long", "levels")
-    sampler = Sampler(packs, seed, saturation=options.saturation, skips=FRAME_SKIPS if inter else (1.0,), foreign=FOREIGN_SHARE if inter else 0.0)
+    sampler = Sampler(packs, seed, saturation=options.saturation, skips=FRAME_SKIPS if inter else (1.0,), foreign=FOREIGN_CHANCE if inter else 0.0)
     build = {"intra": _intra, "motion": _motion, "inter": _inter, "long": _long, "levels": _levels}[options.stage]
     stage, groups, rate, after = build(model, sampler, options)
     trained = {id(p) for m in groups.values() for p in m.parameters()}
@@ -169,7 +170,7 @@ def _long(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     start_inter_chroma(model, sampler)
     frames = options.frames or 8
     stage = InterStage(model, sampler, RandomWidths(), options.size or 128, frames=lambda _: frames, joint_from=0.0, skip_from=0.0,
-                       lowest_temperature=0.2, prior_first=0.03)
+                       lowest_temperature=0.2, prior_first=0.03, chain=options.chain or 1)
     if options.batch:
         stage.pixels = options.batch * (frames - 1) * stage.size**2
     return stage, _inter_groups(model), 3e-4, _nothing
@@ -179,8 +180,10 @@ def _levels(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     """From a model whose widths were learned already the stage goes on with these."""
     frames = options.frames or 8
     policy = LearnedWidths() if LearnedWidths.initialise(model) else LearnedWidths(freeze_from=0.0)
+    if policy.freeze_from > 0 and (options.chain or 1) > 1:
+        raise UsageError("--chain: widths that are still to be learned are drawn for every step")
     stage = InterStage(model, sampler, policy, options.size or 128, frames=lambda p: min(frames, 4 if p < 0.4 else 6 if p < 0.8 else 8),
-                       joint_from=0.0, skip_from=0.0, lowest_temperature=0.2)
+                       joint_from=0.0, skip_from=0.0, lowest_temperature=0.2, chain=options.chain or 1)
     if options.batch:
         stage.pixels = options.batch * (frames - 1) * stage.size**2
 
