@@ -28,7 +28,7 @@ SMOOTHNESS = 5.0
 ITERATIONS = 2
 LARGEST_STEP = 1.0
 """Luma samples by which an iteration moves a vector at most: beyond that a linear model of the picture says nothing."""
-CORRECTED = 0.08
+CORRECTED = 0.06
 """Squared error of the prediction, in squared quantiser steps, at which another error costs half as much: where there is much to correct anyway, bits grow as
 the logarithm of the error. Of a coefficient of variance v, by 1 / (2 ln 2 v) for a unit; where there is nothing to correct, an error is worth about
 10 bits for a squared step (coding.LAMBDAS): as much as with v = 0.07."""
