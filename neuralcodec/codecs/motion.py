@@ -24,7 +24,7 @@ VECTOR_GAIN = (1.8, 5.3)
 """log2 of the vectors' quantiser steps in a unit at quality 0 and 100: about 2.3 and 0.2 samples."""
 MOTION_WORTH = (0.125, 4096.0)
 """Between these stays what a squared step of motion is worth."""
-WORTHLESS = 4.0
+WORTHLESS = 20.0
 """Bits for a squared step at which a latent's error is half corrected."""
 
 

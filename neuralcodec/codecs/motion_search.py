@@ -23,7 +23,7 @@ from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.compensation import double_size, sample_doubled
 from neuralcodec.nn.quality import STEP_GAIN
 
-SMOOTHNESS = 5.0
+SMOOTHNESS = 2.5
 """``mu`` in squared quantiser steps, found by trial."""
 ITERATIONS = 2
 LARGEST_STEP = 1.0
