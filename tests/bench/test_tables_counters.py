@@ -49,6 +49,11 @@ def test_hooks_count_what_the_codec_declares(loaded, widths):
                 continue
             encoder_of_kind = verb == "encode" and part.role == ENCODER and (name.startswith("intra") == (kind == "I"))
             expected = part.macs * SIZE[0] * SIZE[1] if part.role == kind or encoder_of_kind else 0
+            if what == "encode P" and name in ("motion prior", "motion decoder", "motion refinement"):
+                expected *= 2  # once to choose the mask of all parts or to correct the vectors' latents, once to code them
+            if what == "encode P" and name == "motion encoder":  # corrected latents have hyper latents of their own
+                assert expected < parts[name].macs < 2 * expected
+                continue
             assert parts[name].macs == expected, (verb, kind, name)
 
 

@@ -25,7 +25,7 @@ def test_streams_of_old_and_new_kernels_decode_alike(toy_path, tmp_path):
     assert [(r["level"], r["frames"]) for r in results] == [(level, frames) for level in (1, 2, 3) for _ in range(2)]
     for r in results:
         assert r["latents_and_masks"] and r["widths"] and r["psnr_difference"] <= 0.01 and r["ok"], r
-        assert all(0.05 < share < 0.98 for share in r["coded_share"].values()), "masks that say nothing"
+        assert 0.05 < r["coded_share"]["contextual"] < 0.98, "masks that say nothing"
     if platform.machine() in ("x86_64", "AMD64"):
         assert [r["encoder"] for r in results if r["encoder"].startswith("old")] == ["old (DEFAULT)"] * 3
     assert len({r["widths_md5"] for r in results}) == 3
