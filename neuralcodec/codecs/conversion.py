@@ -68,8 +68,8 @@ def _scale_readers(model: Flagship, ratio: float) -> None:
 def calibrate(model: ExactFlagship, clips: Iterable[Sequence[Picture]], widths: Sequence[bytes], qualities: Sequence[int] = QUALITIES,
               share: float = SHARE) -> dict[str, int]:
     """Give every narrow layer the finest format that holds what enters it while ``clips`` are coded, at each of the quality indexes and width tables,
-    all but for a share of it (INTRA_SHARE at most in intra decoders; BYTE_SHARES where sums are rounded). Returns fractional bits by the layer's name. Layers that nothing enters keep
-    theirs."""
+    all but for a share of it (INTRA_SHARE at most in intra decoders; BYTE_SHARES where sums are rounded). Returns fractional bits by the layer's
+    name. Layers that nothing enters keep theirs."""
     narrow = {n: m for n, m in picture_convs(model).items() if isinstance(m, NarrowConv2d)}
     for layer in narrow.values():
         layer.magnitudes.clear()

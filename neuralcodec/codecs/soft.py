@@ -35,8 +35,8 @@ def soft_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed],
     The rate is that of the rounded symbols, and so is its gradient in the scales: with uniform noise in place of rounding, as usual, all that is rounded
     to zero looks as wide as the noise, and scales below it cannot be learned. With ``noise`` the gradient in y and the means is that of the
     relaxation (after Guo et al., "Soft then hard", ICML 2021), else straight through the rounding; hyper latents have noise in all.
-    ``lam``: bits for a squared step, one number or (B, C, h, w), by which symbols are rounded, see entropy.quantisation. ``skip`` is the Gumbel-softmax temperature of the mode prediction, 0 for its decision, None for no skipping
-    (paper 000, section 3.3).
+    ``lam``: bits for a squared step, one number or (B, C, h, w), by which symbols are rounded, see entropy.quantisation. ``skip`` is the Gumbel-softmax
+    temperature of the mode prediction, 0 for its decision, None for no skipping (paper 000, section 3.3).
     """
     z_round = round_ste(z).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
     z_scale = scale_of_index(prior.hyper_scale_real(quality))
