@@ -237,6 +237,14 @@ def test_damaged_header_is_read_from_its_copy():
             StreamReader(Pipe(bytes(data)))
 
 
+def test_a_header_that_lost_as_much_as_a_group_s_start_has_hides_nothing():
+    """What the copy says of the header's size then points at the first frame, a whole packet."""
+    data = CHUNKS[0][:30] + CHUNKS[0][30 + len(CHUNKS[1]) :] + b"".join(CHUNKS[1:])
+    reader = StreamReader(io.BytesIO(data))
+    assert reader.header == HEADER
+    assert delivered(list(reader), FramePacket) == flat(GROUPS)
+
+
 def test_strict_raises_at_the_first_damage():
     for variant in damaged_variants(DATA, 60, 5, ("flip_bits",), repaired=False):
         with pytest.raises(StreamError):
