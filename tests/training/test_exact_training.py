@@ -142,7 +142,7 @@ def test_inter_stage_trains_the_integers(exact_file: Path, clips: Clips, policy:
     before = {n: c.integer_parameters()[0].clone() for n, c in picture_convs(model).items()}
     stage = InterStage(model, Sampler([clips], 0), policy, size=64, pixels=2 * 2 * 64 * 64, joint_from=0.0, intra_boost=0)
     optimiser = torch.optim.Adam(model.parameters(), 3e-3)
-    for _ in range(3):
+    for _ in range(6):
         loss, metrics = stage.step(0.1)
         optimiser.zero_grad()
         loss.backward()
