@@ -245,7 +245,8 @@ class FlagshipCoder:
             m, mz = self.model.motion.analyse(flow, still, moved, q)
             worth = motion_worth(self.model.motion, sensitivity, step, q, self.lambdas[CONTEXTUAL])
             if worth is not None:
-                m, mz = self.model.motion.refine(m, flow, worth, q, pack(reference.y, reference.uv))
+                m = self.model.motion.refine(m, flow, worth, q, pack(reference.y, reference.uv))
+                mz = self.model.motion.hyper_analysis(m, q)
         motion, motion_modes = self._write(encoder, "P", MOTION, m, mz, quality, size, {}, previous, worth)
         with self._precision():
             prediction, context = self._predict(motion[0].values.to(self.device), q, reference)

@@ -129,16 +129,15 @@ class MotionModel(nn.Module):
         return m, self.hyper_analysis(m, quality)
 
     @torch.no_grad()
-    def refine(self, m: Tensor, flow: Tensor, worth: Tensor, quality: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    def refine(self, m: Tensor, flow: Tensor, worth: Tensor, quality: Tensor, reference: Tensor) -> Tensor:
         """Correct a latent of ``analyse`` by what the decoder makes of it, packed reference (B, 96, H/8, W/8) given: encoder and decoder are no inverses, and
         lose most where vectors are unlike their neighbours. ``worth`` (B, C, h, w): bits that a squared step is worth; what is worth little is left to
-        the networks, which know what vectors cost. Returns the latents anew."""
+        the networks, which know what vectors cost. Returns the latent; its hyper latent is to be found anew."""
         grid = 2.0**MEAN_FRAC
         decoded = torch.floor(m * grid + 0.5).clamp(-LATENT_LIMIT, LATENT_LIMIT) / grid
         vectors, _ = self.synthesise(decoded, quality, reference)
         missing = F.conv2d(F.pixel_unshuffle((flow - vectors.float()) / VECTOR_UNIT, 2), vectors_transform().to(m)[..., None, None])
-        m = m + self.gain.scale(missing, quality) * worth / (worth + WORTHLESS)
-        return m, self.hyper_analysis(m, quality)
+        return m + self.gain.scale(missing, quality) * worth / (worth + WORTHLESS)
 
     def synthesise(self, m: Tensor, quality: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         """Decoded latent and packed reference -> refined vectors (B, 2, H/8, W/8) and the decoder's hidden features."""

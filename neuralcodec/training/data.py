@@ -102,7 +102,8 @@ class Sampler:
     """Random crops of consecutive frames with flips, time reversal, gamma jitter and, where asked for, chroma scaled about gray on half of them.
 
     Crops start at multiples of 8 luma samples, so that flow labels (one for 8x8) can be cut along. ``skips``: how often every frame, every second and
-    every third one is taken. ``foreign``: chance that something which nothing before predicts comes into a sample with the next frame, see ``paste_foreign``; once at most.
+    every third one is taken. ``foreign``: chance that something which nothing before predicts comes into a sample with the next frame, once at
+    most, see ``paste_foreign``.
     ``saturation``: the logarithm of the largest factor of chroma. (Clips that were scaled down have soft, pale chroma, and transforms that see nothing
     else stop carrying its details.)
     """

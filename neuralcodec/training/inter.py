@@ -18,7 +18,7 @@ from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.layout import to_samples
-from neuralcodec.training.data import Batch, Sampler
+from neuralcodec.training.data import Sampler
 from neuralcodec.training.loss import distortion, draw_quality, psnr, quality_lambda, quality_weight, weighted_mse
 from neuralcodec.training.motion import PREDICTION_SHARE, code_motion
 from neuralcodec.training.widths import WidthPolicy
@@ -34,8 +34,8 @@ def intra_reference(model: Flagship, y: Tensor, uv: Tensor, quality: Tensor) -> 
 
 @dataclass
 class Chain:
-    """Samples that several steps work through, each where the one before ended. ``data`` and ``flow`` on the device, see Batch; qualities (B,) and
-    offsets are those of the whole chain; ``at``: the frame that ``reference`` shows."""
+    """Samples that several steps work through, each where the one before ended. ``y`` to ``foreign`` as in Batch, on the device; ``quality``, and ``turn`` and
+    ``strength`` of its cascade, (B,), are those of the whole chain; ``at``: the frame that ``reference`` shows."""
 
     y: Tensor
     uv: Tensor

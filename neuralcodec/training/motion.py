@@ -42,8 +42,7 @@ def code_motion(model: MotionModel, flow: Tensor, luma: Tensor, current: Tensor,
         moved = cell_error(current, pack(*compensate(reference.y, reference.uv, flow)))
     m, z = model.analyse(flow, still, moved, quality)
     if worth is not None:
-        with torch.no_grad():
-            refined, _ = model.refine(m, flow, worth, quality, pack(reference.y, reference.uv))
+        refined = model.refine(m, flow, worth, quality, pack(reference.y, reference.uv))
         m = m + (refined - m).detach()
         z = model.hyper_analysis(m, quality)
     if prior_only:
