@@ -125,6 +125,7 @@ def encode_source(
     help="Frames in a group of pictures, at most; 0: one intra frame, at the start.",
 )
 @click.option("--no-scene-cuts", is_flag=True, help="Groups of N frames whatever they show; otherwise a new scene begins a new one.")
+@click.option("--no-temporal-filter", is_flag=True, help="Code the pictures that others refer to as they are, grain and all; otherwise they are denoised.")
 @click.option("--frames", type=FrameRange(), metavar="a:b", help="Frames a to b - 1 only, counted from 0.")
 @click.option("--no-audio", is_flag=True, help="Leave the sound out.")
 @click.option("--model", metavar="NAME", help="One of `ncodec models`, or a model file.")
@@ -155,6 +156,7 @@ def encode(
     quality: float,
     gop: int,
     no_scene_cuts: bool,
+    no_temporal_filter: bool,
     frames: tuple[int, int | None] | None,
     no_audio: bool,
     model: str | None,
@@ -191,14 +193,14 @@ def encode(
     if is_batch(sources, output):
         if frames or size or pix_fmt or fps:
             raise UsageError("--frames, --size, --pix-fmt and --fps are for a single file")
-        options = EncodeOptions(level, quality, gop, 1, threads or 1, scene_cuts=not no_scene_cuts, route=route)
+        options = EncodeOptions(level, quality, gop, 1, threads or 1, route=route)
         batch = Batch(Talk(quiet, verbose), "encode", force, skip_existing)
         return _encode_many(batch, sources, output, recursive, options, by_name(model or DEFAULT_MODEL), device, workers, verify, not no_audio)
     (source,) = sources
     if verify == "all" and (output == "-" or (os.path.exists(output) and not os.path.isfile(output))):
         raise UsageError("--verify all reads the stream again, which a pipe cannot: choose first or none")
     talk = Talk(quiet, verbose)
-    options = EncodeOptions(level, quality, gop, workers, threads or 1, scene_cuts=not no_scene_cuts, route=route)
+    options = EncodeOptions(level, quality, gop, workers, threads or 1, scene_cuts=not no_scene_cuts, temporal_filter=not no_temporal_filter, route=route)
     options.quality_index()
     where = choose_device(device)
     loaded = by_name(model or DEFAULT_MODEL)

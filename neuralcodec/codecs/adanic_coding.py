@@ -98,8 +98,8 @@ class AdaNICCoder(SlimCAECoder):
     # -- encoding ------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def encode_intra(self, source: Planes, quality: int, size: tuple[int, int]) -> Coded:
-        """``source``: padded planes of the picture. Raises UsageError for a route that cannot be."""
+    def encode_intra(self, source: Planes, quality: int, size: tuple[int, int], importance: None = None) -> Coded:
+        """``source``: padded planes of the picture; ``importance``: as there are no P frames, None. Raises UsageError for a route that cannot be."""
         options, encoder = self._choose_capacities(source, quality, size), FrameEncoder()
         self._tcm = self._map(options, size)
         y, z = self._analyse(source, quality, self._tcm)

@@ -221,17 +221,18 @@ class FlagshipCoder:
     # -- encoding ------------------------------------------------------------------------------------------------
 
     @torch.inference_mode()
-    def encode_intra(self, source: Planes, quality: int, size: tuple[int, int]) -> Coded:
-        """``source``: padded planes of the picture."""
+    def encode_intra(self, source: Planes, quality: int, size: tuple[int, int], importance: Tensor | None = None) -> Coded:
+        """``source``: padded planes of the picture; ``importance`` (1, 1, H/16, W/16): what errors count at each position (Lookahead.importance)."""
         encoder, q = FrameEncoder(), torch.tensor([quality], device=self.device)
         with self._precision():
             y, z = self.model.intra.analyse(self.model.layers.pack(source.y, source.uv), q)
-        parsed, modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None)
+        parsed, modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None, self._worth(importance, y))
         return self._coded("I", encoder, {CONTEXTUAL: parsed}, modes, quality)
 
     @torch.inference_mode()
-    def encode_inter(self, source: Planes, quality: int, size: tuple[int, int], before: Planes, reference: Planes, previous: Parsed | None) -> Coded:
-        """``before``: the previous source picture, which motion is estimated against; ``reference``: the decoded one."""
+    def encode_inter(self, source: Planes, quality: int, size: tuple[int, int], before: Planes, reference: Planes, previous: Parsed | None,
+                     importance: Tensor | None = None) -> Coded:
+        """``before``: the previous source picture, which motion is estimated against; ``reference``: the decoded one; ``importance`` as for an intra frame."""
         encoder, q = FrameEncoder(), torch.tensor([quality], device=self.device)
         pack = self.model.layers.pack
         current = pack(source.y, source.uv)
@@ -251,9 +252,13 @@ class FlagshipCoder:
         with self._precision():
             prediction, context = self._predict(motion[0].values.to(self.device), q, reference)
             y, z = self.model.inter.analyse(current, prediction, context, q)
-        contextual, modes = self._write(encoder, "P", CONTEXTUAL, y, z, quality, size, {MOTION: motion[0]}, previous)
+        contextual, modes = self._write(encoder, "P", CONTEXTUAL, y, z, quality, size, {MOTION: motion[0]}, previous, self._worth(importance, y))
         return self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (*motion_modes, *modes), quality,
                            (prediction, context))
+
+    def _worth(self, importance: Tensor | None, y: Tensor) -> Tensor | None:
+        """Bits that a squared step is worth at each element of a contextual latent y (1, C, h, w)."""
+        return None if importance is None else (self.lambdas[CONTEXTUAL] * importance).expand(y.shape)
 
     def _write(self, encoder: FrameEncoder, kind: str, name: str, y: Tensor, z: Tensor, quality: int, size: tuple[int, int],
                latents: dict[str, Fixed], previous: Parsed | None, worth: Tensor | None = None) -> tuple[tuple[Fixed, np.ndarray], tuple[int, ...]]:

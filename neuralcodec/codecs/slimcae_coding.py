@@ -91,8 +91,8 @@ class SlimCAECoder(FlagshipCoder):
         return Planes(*to_samples(*to_planes(picture, subsampled=True)))
 
     @torch.inference_mode()
-    def encode_intra(self, source: Planes, quality: int, size: tuple[int, int]) -> Coded:
-        """``source``: padded planes of the picture."""
+    def encode_intra(self, source: Planes, quality: int, size: tuple[int, int], importance: None = None) -> Coded:
+        """``source``: padded planes of the picture; ``importance``: as there are no P frames, None."""
         encoder, q = FrameEncoder(), torch.tensor([quality], device=self.device)
         latent = in_bands(lambda part, *_: self.model.analysis(part, self.model.option), to_picture(source.y, source.uv), ALIGN, 1)
         y, z = self.model.in_steps(latent, q, self.model.option)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import chain
 
 import torch
 
@@ -13,16 +12,17 @@ from neuralcodec.bitstream import Arithmetic, Chapter, FramePacket, StreamHeader
 from neuralcodec.codecs.coders import check_route, coder_for, place
 from neuralcodec.codecs.coding import CASCADE, Coded, Planes
 from neuralcodec.codecs.files import LoadedModel
-from neuralcodec.codecs.lookahead import Lookahead, SceneCuts, octaves_better
+from neuralcodec.codecs.lookahead import SceneCuts, octaves_better
+from neuralcodec.codecs.motion_search import quantiser_step
 from neuralcodec.core.errors import UsageError
 from neuralcodec.core.types import QUALITY_STEPS, Frame, SidePacket, SideStream, VideoProperties
 from neuralcodec.entropy import MaskMode
-from neuralcodec.nn.layout import planes_to_tensors
 from neuralcodec.nn.quality import STEP_GAIN
 from neuralcodec.nn.selection import apply_widths
 from neuralcodec.pipeline.device import core_count, prepare_exact
 from neuralcodec.pipeline.interleave import by_time
 from neuralcodec.pipeline.jobs import Job, JobRunner
+from neuralcodec.pipeline.surroundings import look_around
 
 MEMORY_BUDGET = 256 << 20
 """Bytes of source frames that may wait for workers."""
@@ -31,7 +31,8 @@ READ_AHEAD = 8
 LEAST_GROUP = 8
 """A scene begins a new group after this part of the most frames at the soonest (as x264's min-keyint)."""
 LOOKAHEAD_FRAMES, LOOKAHEAD_MEMORY = 32, 64 << 20
-"""Frames of a group, and bytes of them, that an encoder looks at before it codes the first one: fewer of large pictures, so many with any number of workers."""
+"""Frames of a group, and bytes of them, that an encoder looks at before it codes the first of them: fewer of large pictures, so many with any number of
+workers."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class EncodeOptions:
     """Whether a group also ends where a scene begins, if there are ``gop`` frames at most in a group and more than one."""
     cascade: tuple[int, ...] = CASCADE
     """Quality indexes that are added to those of P frames, in turn."""
+    temporal_filter: bool = True
+    """Whether intra frames, and P frames that are the best of the cascade, are filtered along motion before they are coded, see codecs.temporal_filter."""
     route: str | None = None
     """How capacities are chosen, in models that have them by block (codecs.adanic_coding.route_option); None: as the model does."""
 
@@ -147,42 +150,43 @@ class StreamEncoder:
             coder.mask_modes = self.options.mask_modes
         size = (self.video.height, self.video.width)
         coded, before, predicted = None, None, 0
-        boost, items = self._look_ahead(job)
-        for item in items:
+        for item in look_around(job, self._frames_ahead()):
             if isinstance(item, SidePacket):
                 job.put(_Result(side=item))
                 continue
-            source = Planes(*planes_to_tensors(item.planes, self.device))
+            planes = item.planes(self.device)
             intra = coded is None
-            quality = self.quality
+            more = self._boost(item.lookahead.lasting()) if intra else self.options.cascade[predicted % len(self.options.cascade)]
+            quality = min(max(self.quality + more, 0), QUALITY_STEPS)
+            referred = intra or more == max(self.options.cascade) > 0
+            source = Planes(*(item.filtered(planes, self._step_at(quality)) if referred and self.options.temporal_filter else planes))
+            importance = item.lookahead.importance()
             if intra:
-                quality = min(QUALITY_STEPS, quality + boost)
-                coded = coder.encode_intra(source, quality, size)
+                coded = coder.encode_intra(source, quality, size, importance)
             else:
-                quality = min(max(quality + self.options.cascade[predicted % len(self.options.cascade)], 0), QUALITY_STEPS)
                 predicted += 1
-                coded = coder.encode_inter(source, quality, size, before, coded.planes, coded.parsed)
-            before = source
-            packet = FramePacket(intra, item.pts, coded.payload, coded.modes, item.duration, quality)
+                coded = coder.encode_inter(source, quality, size, before, coded.planes, coded.parsed, importance)
+            before = Planes(*planes)
+            packet = FramePacket(intra, item.frame.pts, coded.payload, coded.modes, item.frame.duration, quality)
             job.put(_Result(frame=packet, coded=coded))
 
-    def _look_ahead(self, job: Iterable[Frame | SidePacket]) -> tuple[int, Iterable[Frame | SidePacket]]:
-        """Quality indexes by which the group's intra frame is better, and all of the group's items."""
-        if self.options.gop == 1 or self.video.still:
-            return 0, job
+    def _frames_ahead(self) -> int:
+        return max(2, min(LOOKAHEAD_FRAMES, LOOKAHEAD_MEMORY // (self.video.width * self.video.height * 3 // 2)))
+
+    def _step_gain(self) -> tuple[float, float]:
+        return getattr(self.loaded.model.config, "step_gain", STEP_GAIN)
+
+    def _step_at(self, quality: int) -> float:
+        return float(quantiser_step(torch.tensor([quality]), self._step_gain()))
+
+    def _boost(self, lasting: float) -> int:
+        """Quality indexes by which a group's intra frame is better."""
         if self.options.intra_boost is not None:
-            return self.options.intra_boost, job
-        most = max(2, min(LOOKAHEAD_FRAMES, LOOKAHEAD_MEMORY // (self.video.width * self.video.height * 3 // 2)))
-        lookahead, ahead, rest, count = Lookahead(), [], iter(job), 0
-        for item in rest:
-            ahead.append(item)
-            if isinstance(item, Frame):
-                lookahead.add(planes_to_tensors(item.planes, torch.device("cpu"))[0])
-                count += 1
-            if count == most:
-                break
-        low, high = getattr(self.loaded.model.config, "step_gain", STEP_GAIN)
-        return round(octaves_better(lookahead.lasting()) * QUALITY_STEPS / (high - low)), chain(ahead, rest)
+            return self.options.intra_boost
+        if self.options.gop == 1 or self.video.still:
+            return 0
+        low, high = self._step_gain()
+        return round(octaves_better(lasting) * QUALITY_STEPS / (high - low))
 
 
 def _frame_step(video: VideoProperties) -> int:

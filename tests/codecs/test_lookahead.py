@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from neuralcodec.codecs.lookahead import Lookahead, SceneCuts, octaves_better
+from neuralcodec.codecs.lookahead import MOST_IMPORTANT, Lookahead, SceneCuts, octaves_better
 
 
 def noise(seed: int) -> torch.Tensor:
@@ -81,3 +81,39 @@ def test_motion_noise_and_light_are_no_new_scene():
 def test_small_pictures_and_changing_sizes_have_none():
     assert scenes([torch.full((1, 1, 8, 8), 255.0 * (i % 2)) for i in range(4)]) == []
     assert scenes([noise(0), noise(1)[..., :64, :64]]) == []
+
+
+# -- what counts ------------------------------------------------------------------------------------------------------------
+
+
+def looked(pictures) -> Lookahead:
+    lookahead = Lookahead()
+    for picture in pictures:
+        lookahead.add(picture)
+    return lookahead
+
+
+def test_what_lasts_counts_more_than_what_goes():
+    """The left half stays, the right half is new in each frame."""
+    lookahead = looked([torch.cat([noise(0)[..., :64], noise(i)[..., 64:]], 3) for i in range(8)])
+    importance = lookahead.importance()
+    assert importance.shape == (1, 1, 6, 8)
+    assert importance[..., :3].min() > 1 > importance[..., 5:].max()
+    assert importance.max() <= MOST_IMPORTANT and importance.min() >= 1 / MOST_IMPORTANT
+    assert torch.log2(importance).mean().abs() < 0.1, "it weighs positions against each other"
+
+
+def test_where_all_last_alike_all_count_alike():
+    assert torch.equal(looked([noise(0)] * 4).importance(), torch.ones(1, 1, 6, 8))
+    assert looked([noise(0)]).importance() is None is looked([]).importance()
+
+
+def test_it_moves_on():
+    """Four frames of one scene, then another one: what is seen from each frame."""
+    lookahead = looked([noise(0)] * 4 + [noise(1)] * 4)
+    seen = []
+    for _ in range(8):
+        seen.append(lookahead.lasting())
+        lookahead.drop()
+    assert seen == pytest.approx([2, math.log2(3), 1, 0, 2, math.log2(3), 1, 0], abs=0.3)
+    assert seen[-1] == 0 and lookahead.importance() is None
