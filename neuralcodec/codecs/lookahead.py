@@ -20,11 +20,13 @@ from neuralcodec.nn.dct import dct_matrix
 
 OCTAVES, OCTAVES_PER_DOUBLING = 0.46, 0.32
 """By how many octaves of the quantiser step an intra frame is better than the frames after it: at least, and for each doubling of how often it counts.
-Found by trial on training clips."""
+Found by trial on training clips, as what follows is."""
+P_USUAL, P_OCTAVES_PER_DOUBLING = 1.5, 0.26
+"""P frames are better by so much for each doubling beyond P_USUAL of them, or worse: at the end of a group they serve few."""
 
 IMPORTANCE, MOST_IMPORTANT = 0.3, 4.0
-"""An error counts as the number of frames that see it to this power (x264's tree: about 0.7, by its quantiser), and so many times as usual at most. Found by
-trial on training clips, where twice the power gained on some clips and lost on others."""
+"""An error counts as the number of frames that see it to this power (x264's tree: about 0.7, by its quantiser), and so many times as usual at most. Twice the power
+gained on some clips and lost on others."""
 
 THUMBNAIL = 8
 CUT_DIFFERENCE, CUT_CONTRAST, CUT_SHARE = 6.0, 0.5, 0.15
@@ -32,9 +34,9 @@ CUT_DIFFERENCE, CUT_CONTRAST, CUT_SHARE = 6.0, 0.5, 0.15
 deviation from grey, and motion compensation predicts no more than this share of it."""
 
 
-def octaves_better(lasting: float) -> float:
-    """For what Lookahead.lasting gives."""
-    return OCTAVES + OCTAVES_PER_DOUBLING * lasting
+def octaves_better(lasting: float, intra: bool = True) -> float:
+    """Of the quantiser step, for what Lookahead.lasting gives."""
+    return OCTAVES + OCTAVES_PER_DOUBLING * lasting if intra else P_OCTAVES_PER_DOUBLING * (lasting - P_USUAL)
 
 
 class Lookahead:

@@ -49,8 +49,8 @@ class EncodeOptions:
     threads: int = 1
     mask_modes: tuple[MaskMode, ...] | None = None
     intra_boost: int | None = None
-    """Quality indexes by which intra frames are better than the frames that refer to them (as x264's ipratio); None: by how long what they show lasts,
-    see codecs.lookahead."""
+    """Quality indexes by which intra frames are better than the frames that refer to them (as x264's ipratio); None: all frames are the better the longer
+    what they show lasts, see codecs.lookahead."""
     scene_cuts: bool = True
     """Whether a group also ends where a scene begins, if there are ``gop`` frames at most in a group and more than one."""
     cascade: tuple[int, ...] = CASCADE
@@ -156,9 +156,9 @@ class StreamEncoder:
                 continue
             planes = item.planes(self.device)
             intra = coded is None
-            more = self._boost(item.lookahead.lasting()) if intra else self.options.cascade[predicted % len(self.options.cascade)]
-            quality = min(max(self.quality + more, 0), QUALITY_STEPS)
-            referred = intra or more == max(self.options.cascade) > 0
+            turn = 0 if intra else self.options.cascade[predicted % len(self.options.cascade)]
+            quality = min(max(self.quality + turn + self._better(item.lookahead.lasting(), intra), 0), QUALITY_STEPS)
+            referred = intra or turn == max(self.options.cascade) > 0
             source = Planes(*(item.filtered(planes, self._step_at(quality)) if referred and self.options.temporal_filter else planes))
             importance = item.lookahead.importance()
             if intra:
@@ -179,14 +179,14 @@ class StreamEncoder:
     def _step_at(self, quality: int) -> float:
         return float(quantiser_step(torch.tensor([quality]), self._step_gain()))
 
-    def _boost(self, lasting: float) -> int:
-        """Quality indexes by which a group's intra frame is better."""
-        if self.options.intra_boost is not None:
-            return self.options.intra_boost
+    def _better(self, lasting: float, intra: bool) -> int:
+        """Quality indexes by which a frame is better."""
         if self.options.gop == 1 or self.video.still:
             return 0
+        if self.options.intra_boost is not None:
+            return self.options.intra_boost if intra else 0
         low, high = self._step_gain()
-        return round(octaves_better(lasting) * QUALITY_STEPS / (high - low))
+        return round(octaves_better(lasting, intra) * QUALITY_STEPS / (high - low))
 
 
 def _frame_step(video: VideoProperties) -> int:

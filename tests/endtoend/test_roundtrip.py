@@ -84,7 +84,7 @@ def test_estimated_bits_are_the_payloads_bits(quality, loaded):
 
 @pytest.mark.parametrize("mode", [None, *MaskMode], ids=lambda m: m.name if m is not None else "nothing_skipped")
 def test_every_mask_mode_comes_back(mode, loaded):
-    options = EncodeOptions(quality=20, gop=4, workers=1, mask_modes=() if mode is None else (mode,))
+    options = EncodeOptions(quality=20, gop=4, workers=1, intra_boost=40, mask_modes=() if mode is None else (mode,))
     stream = rounds.encode(loaded, FRAMES[:4], VIDEO, options)
     decoded = rounds.decode(stream.data, loaded)
     assert [f.parsed.digest_parts() for f in decoded.frames] == [c.parsed.digest_parts() for c in stream.coded]
@@ -212,6 +212,17 @@ def test_an_intra_frame_is_the_better_the_longer_what_it_shows_lasts(loaded):
     assert boost(other, gop=8)[0] < boost(still[:8], gop=2)[0] < boost(still[:8], gop=8)[0]
     assert boost(still, gop=8, workers=1) == boost(still, gop=8, workers=2) == boost(still[:8], gop=0) * 2, "it depends on the group alone"
     assert boost(still[:8], gop=1) == [0] * 8
+
+
+def test_p_frames_are_the_worse_the_fewer_follow(loaded):
+    still = [replace(frame, planes=FRAMES[0].planes) for frame in FRAMES[:8]]
+
+    def qualities(**options):
+        return [p.quality for p in rounds.encode(loaded, still, VIDEO, EncodeOptions(quality=50, gop=8, cascade=(0,), **options)).packets]
+
+    first, *rest = qualities()
+    assert first > rest[0] > rest[3] > rest[-1] and rest == sorted(rest, reverse=True)
+    assert qualities(intra_boost=20) == [120] + [100] * 7
 
 
 def test_a_scene_begins_a_group(loaded):
