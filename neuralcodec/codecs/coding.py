@@ -48,7 +48,6 @@ from neuralcodec.entropy import (
 )
 from neuralcodec.entropy.tables import PRECISION, RADIUS
 from neuralcodec.nn.compensation import compensate
-from neuralcodec.nn.dct import chroma_of_latent
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import to_samples
 
@@ -58,8 +57,6 @@ picture's."""
 CONTEXTUAL, MOTION = "contextual", "motion"
 LAMBDAS = {CONTEXTUAL: 10.0, MOTION: 9.0}
 """Bits that a squared quantiser step is worth when a residual is rounded and when a mask is chosen, see entropy.quantisation and entropy.mask_choice."""
-CHROMA_WORTH = 1.5
-"""How much more a squared step of chroma's latents is worth: results are compared by the mean of PSNR over planes. Found by trial on training clips."""
 CASCADE = (-7, -4, -7, 9, -7, -4, -7, 26)
 """Quality indexes that are added to those of P frames, in turn: what a better frame costs, the ones after it gain (HEVC's encoders cascade QP so). Found by
 trial on training clips."""
@@ -259,10 +256,9 @@ class FlagshipCoder:
         return self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (*motion_modes, *modes), quality,
                            (prediction, context))
 
-    def _worth(self, importance: Tensor | None, y: Tensor) -> Tensor:
+    def _worth(self, importance: Tensor | None, y: Tensor) -> Tensor | None:
         """Bits that a squared step is worth at each element of a contextual latent y (1, C, h, w)."""
-        channels = torch.where(chroma_of_latent(y.shape[1]), CHROMA_WORTH, 1.0).to(y.device)[None, :, None, None]
-        return (self.lambdas[CONTEXTUAL] * channels * (1.0 if importance is None else importance)).expand(y.shape)
+        return None if importance is None else (self.lambdas[CONTEXTUAL] * importance).expand(y.shape)
 
     def _write(self, encoder: FrameEncoder, kind: str, name: str, y: Tensor, z: Tensor, quality: int, size: tuple[int, int],
                latents: dict[str, Fixed], previous: Parsed | None, worth: Tensor | None = None) -> tuple[tuple[Fixed, np.ndarray], tuple[int, ...]]:

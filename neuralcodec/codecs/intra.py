@@ -46,7 +46,8 @@ CHROMA_GAIN = -0.3
 
 def latent_gain(latent: int, layers: Layers = FLOAT) -> QualityGain:
     """Quantiser steps of a latent that starts as a DCT."""
-    return layers.latent_gain(latent, *STEP_GAIN, offset=CHROMA_GAIN * chroma_of_latent(latent).float())
+    chroma = chroma_of_latent(latent) if latent <= 4 * PACKED_CHANNELS else torch.zeros(latent, dtype=torch.bool)
+    return layers.latent_gain(latent, *STEP_GAIN, offset=CHROMA_GAIN * chroma.float())
 
 
 def latent_subpixel(latent: int, channels: int, levels: int, whole: bool, layers: Layers) -> nn.Module:

@@ -18,10 +18,10 @@ from neuralcodec.codecs.estimation import CELL, estimate_flow, shrink
 from neuralcodec.nn.compensation import double_size, sample_doubled
 from neuralcodec.nn.dct import dct_matrix
 
-OCTAVES, OCTAVES_PER_DOUBLING = 0.46, 0.32
+OCTAVES, OCTAVES_PER_DOUBLING = 0.67, 0.32
 """By how many octaves of the quantiser step an intra frame is better than the frames after it: at least, and for each doubling of how often it counts.
 Found by trial on training clips, as what follows is."""
-P_USUAL, P_OCTAVES_PER_DOUBLING = 1.5, 0.26
+P_USUAL, P_OCTAVES_PER_DOUBLING = 1.5, 0.13
 """P frames are better by so much for each doubling beyond P_USUAL of them, or worse: at the end of a group they serve few."""
 
 IMPORTANCE, MOST_IMPORTANT = 0.3, 4.0

@@ -36,9 +36,7 @@ def packed_dct() -> tuple[Tensor, Tensor]:
 
 
 def chroma_of_latent(latent: int) -> Tensor:
-    """(latent,) bool: which rows of ``merge_cells`` belong to chroma; none of a latent that is larger and starts as something else."""
-    if latent > 4 * PACKED_CHANNELS:
-        return torch.zeros(latent, dtype=torch.bool)
+    """(latent,) bool: which rows of ``merge_cells`` belong to chroma."""
     chroma = (packed_dct()[1][:, 2] != 1.0).repeat_interleave(4)
     return chroma[_merge_order()[:latent]]
 
