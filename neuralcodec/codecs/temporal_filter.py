@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neuralcodec.codecs.estimation import estimate_flow
-from neuralcodec.codecs.motion_search import MotionSearch
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.layout import to_samples
 
@@ -27,8 +26,6 @@ DEVIATION = 0.4
 LASTING = 0.5
 """log2 of how many frames a picture serves, from which on it is filtered in full, see codecs.lookahead. These were found by trial on training clips."""
 _WINDOW = 5
-_SEARCH_STEP = 3.0
-"""Vectors are searched as for a codec with this quantiser step in 8-bit samples: source pictures are matched, and vectors cost nothing here."""
 
 
 @torch.inference_mode()
@@ -53,8 +50,6 @@ def filter_picture(y: Tensor, uv: Tensor, neighbours: Iterable[tuple[int, Tensor
 
 
 def _flow(current: Tensor, reference: Tensor) -> Tensor:
-    """Vectors (1, 2, H/8, W/8) of luma (1, 1, H, W)."""
+    """Vectors (1, 2, H/8, W/8) of luma (1, 1, H, W). Of source pictures: a search by their compensation's error gained nothing (a trial)."""
     a, b = (p[0, 0].to(torch.uint8).cpu().numpy() for p in (current, reference))
-    flow = torch.from_numpy(estimate_flow(a, b)).permute(2, 0, 1)[None].to(current.device)
-    step = torch.full((1, 1, 1, 1), _SEARCH_STEP, device=current.device)
-    return MotionSearch(current, reference, step).search([flow, torch.zeros_like(flow)])[0]
+    return torch.from_numpy(estimate_flow(a, b)).permute(2, 0, 1)[None].to(current.device)
