@@ -72,6 +72,7 @@ def _stage(name: str, text: str) -> None:
     @train.command(name, help=text)
     @_with(*_OPTIONS, click.option("--frames", type=int, help="Frames unrolled (long, levels)."),
            click.option("--chain", type=click.IntRange(1), help="Most steps that go on from the frames that the one before decoded (long, levels)."),
+           click.option("--freeze", type=click.Choice(["motion", "inter"]), help="Part of the P frames' networks that stays as it is (long, levels)."),
            click.option("--saturation", type=click.FloatRange(0, 2), default=0.0, show_default=True,
                         help="Strengthen chroma in half of the samples, by up to e to this power."),
            click.option("--floating", is_flag=True, help="Train in floating point what starts from an exact model's file: faster; `export --exact` afterwards."))

@@ -43,12 +43,14 @@ STAGES = ("intra", "motion", "inter", "long", "levels")
 
 @dataclass(frozen=True, kw_only=True)
 class StageOptions(RunOptions):
-    """``stage``: one of STAGES; ``frames``: how many are unrolled, ``chain``: see InterStage (long, levels); ``saturation``: see training.data;
+    """``stage``: one of STAGES; ``frames``: how many are unrolled, ``chain``: see InterStage, and ``freeze``: which of motion and inter is not trained (long, levels);
+    ``saturation``: see training.data;
     ``floating``: train in floating point what starts from the file of an exact model (to be exported with ``--exact`` again)."""
 
     stage: str
     frames: int | None = None
     chain: int | None = None
+    freeze: str | None = None
     saturation: float = 0.0
     floating: bool = False
 
@@ -71,6 +73,8 @@ def run_stage(options: StageOptions) -> Flagship:
             clips.flow = np.array(load_flow(clips, options.cache, folder.name))
     inter = options.stage in ("inter", "long", "levels")
     sampler = Sampler(packs, seed, saturation=options.saturation, skips=FRAME_SKIPS if inter else (1.0,), foreign=FOREIGN_CHANCE if inter else 0.0)
+    if options.freeze not in (None, "motion", "inter") or (options.freeze and options.stage not in ("long", "levels")):
+        raise UsageError(f"--freeze {options.freeze}: motion or inter, of the stages long and levels")
     build = {"intra": _intra, "motion": _motion, "inter": _inter, "long": _long, "levels": _levels}[options.stage]
     stage, groups, rate, after = build(model, sampler, options)
     trained = {id(p) for m in groups.values() for p in m.parameters()}
@@ -143,6 +147,10 @@ def _inter_groups(model: Flagship) -> dict[str, nn.Module]:
         "inter.prior": m.prior, "inter.gain": m.gain, "inter.decoder": m.decoder}
 
 
+def _unfrozen(model: Flagship, options: StageOptions) -> dict[str, nn.Module]:
+    return {n: m for n, m in _inter_groups(model).items() if options.freeze is None or not n.startswith(f"{options.freeze}.")}
+
+
 def _motion(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     stage = MotionStage(model, sampler, options.size or 128, options.batch or 6)
 
@@ -173,7 +181,7 @@ def _long(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
                        lowest_temperature=0.2, prior_first=0.03, chain=options.chain or 1)
     if options.batch:
         stage.pixels = options.batch * (frames - 1) * stage.size**2
-    return stage, _inter_groups(model), 3e-4, _nothing
+    return stage, _unfrozen(model, options), 3e-4, _nothing
 
 
 def _levels(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
@@ -191,4 +199,4 @@ def _levels(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
         for level in (1, 2, 3):
             log.info("level %d: %.1f %% of the full slimmable multiply-accumulates", level, 100 * expected_complexity(model, level))
 
-    return stage, _inter_groups(model), 3e-4, report
+    return stage, _unfrozen(model, options), 3e-4, report

@@ -75,9 +75,28 @@ def test_what_comes_into_a_picture_does_so_as_often_in_long_samples(clips: Clips
     assert often == pytest.approx([1 - 0.95**2, 1 - 0.95**8], abs=0.06)
 
 
-def test_widths_that_are_still_to_be_learned_cannot_be_kept(clips: Clips, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small(clips: Clips, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "Flagship", lambda: Flagship(SMALL))
     monkeypatch.setattr(stages.StageOptions, "load_clips", lambda self: [clips])
     monkeypatch.setattr(stages, "load_flow", lambda *_: clips.flow)
+
+
+@pytest.mark.parametrize(("frozen", "trained"), [(None, {"motion", "inter"}), ("motion", {"inter"}), ("inter", {"motion"})])
+def test_a_part_can_stay_as_it_is(frozen: str | None, trained: set[str], small: None, tmp_path) -> None:
+    torch.manual_seed(0)
+    common = {"data": (tmp_path,), "size": 64, "batch": 1, "frames": 3, "stage": "long", "init": (), "floating": True, "cache": tmp_path}
+    before = stages.run_stage(stages.StageOptions(run=tmp_path / "start", minutes=0.0001, **common))
+    loaded = stages.run_stage(stages.StageOptions(run=tmp_path / "run", minutes=0.05, freeze=frozen, **common | {"init": (str(tmp_path / "start"),)}))
+    changed = {n.split(".")[0] for n, p in loaded.named_parameters() if not torch.equal(p, before.get_parameter(n))}
+    assert changed == trained
+
+
+def test_freezing_belongs_to_stages_that_train_both(small: None, tmp_path) -> None:
+    result = CliRunner().invoke(train, ["inter", "--data", str(tmp_path), "--run", str(tmp_path / "run"), "--freeze", "motion"])
+    assert result.exit_code != 0 and "--freeze" in str(result.exception)
+
+
+def test_widths_that_are_still_to_be_learned_cannot_be_kept(small: None, tmp_path) -> None:
     result = CliRunner().invoke(train, ["levels", "--data", str(tmp_path), "--run", str(tmp_path / "run"), "--chain", "2", "--size", "64"])
     assert result.exit_code != 0 and "--chain" in str(result.exception)
