@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
@@ -190,17 +190,16 @@ def encode(
     from neuralcodec.pipeline.device import choose_device
     from neuralcodec.pipeline.encoder import EncodeOptions
 
+    options = EncodeOptions(level, quality, gop, workers, threads or 1, scene_cuts=not no_scene_cuts, temporal_filter=not no_temporal_filter, route=route)
     if is_batch(sources, output):
         if frames or size or pix_fmt or fps:
             raise UsageError("--frames, --size, --pix-fmt and --fps are for a single file")
-        options = EncodeOptions(level, quality, gop, 1, threads or 1, route=route)
         batch = Batch(Talk(quiet, verbose), "encode", force, skip_existing)
-        return _encode_many(batch, sources, output, recursive, options, by_name(model or DEFAULT_MODEL), device, workers, verify, not no_audio)
+        return _encode_many(batch, sources, output, recursive, replace(options, workers=1), by_name(model or DEFAULT_MODEL), device, workers, verify, not no_audio)
     (source,) = sources
     if verify == "all" and (output == "-" or (os.path.exists(output) and not os.path.isfile(output))):
         raise UsageError("--verify all reads the stream again, which a pipe cannot: choose first or none")
     talk = Talk(quiet, verbose)
-    options = EncodeOptions(level, quality, gop, workers, threads or 1, scene_cuts=not no_scene_cuts, temporal_filter=not no_temporal_filter, route=route)
     options.quality_index()
     where = choose_device(device)
     loaded = by_name(model or DEFAULT_MODEL)

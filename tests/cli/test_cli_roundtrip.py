@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 
 import av
+import numpy as np
 import pytest
-from cli_clips import FRAMES, HEIGHT, WIDTH, planes
+from cli_clips import FRAMES, HEIGHT, WIDTH, picture, planes
 
 FRAME_BYTES = WIDTH * HEIGHT * 3 // 2
 
@@ -156,3 +157,20 @@ def test_quiet_in_a_pipe_and_more_with_v(cli, y4m, tmp_path):
     assert cli.encode(y4m, tmp_path / "a.nvc", "--frames", "0:1").output == ""
     told = cli.encode(y4m, tmp_path / "b.nvc", "--frames", "0:1", "-v").stderr
     assert "level 1" in told and "bits/pixel" in told
+
+
+def test_how_a_video_is_coded_is_the_same_in_a_batch(cli, tmp_path):
+    """Options that belong to videos hold for each of several files too."""
+    rng = np.random.default_rng(0)
+    grainy = [b"".join((p + rng.integers(-4, 5, p.shape)).clip(0, 255).astype(np.uint8).tobytes() for p in picture(0)) for _ in range(4)]
+    clips = [tmp_path / "first.y4m", tmp_path / "second.y4m"]
+    for clip in clips:
+        clip.write_bytes(f"YUV4MPEG2 W{WIDTH} H{HEIGHT} F25:1 Ip A1:1 C420jpeg\n".encode() + b"".join(b"FRAME\n" + g for g in grainy))
+    coded = {}
+    for flags in ((), ("--no-temporal-filter",)):
+        folder, alone = tmp_path / f"out{len(flags)}", tmp_path / f"alone{len(flags)}.nvc"
+        cli.ok("encode", *clips, "-o", folder, "--model", cli.model, "--quality", 80, *flags)
+        cli.encode(clips[0], alone, "--quality", 80, *flags)
+        coded[flags] = alone.read_bytes()
+        assert {(folder / f"{clip.stem}.nvc").read_bytes() for clip in clips} == {coded[flags]}
+    assert len(set(coded.values())) == 2, "the filter does something"
