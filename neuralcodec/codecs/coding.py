@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuralcodec.codecs.estimation import estimate_flow
+from neuralcodec.codecs.estimation import flow_between
 from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.motion import cell_error, motion_worth
 from neuralcodec.codecs.motion_search import MotionSearch, quantiser_step
@@ -236,8 +236,7 @@ class FlagshipCoder:
         encoder, q = FrameEncoder(), torch.tensor([quality], device=self.device)
         pack = self.model.layers.pack
         current = pack(source.y, source.uv)
-        luma, *earlier = (p.y[0, 0].to(torch.uint8).cpu().numpy() for p in (source, before, reference))
-        flows = [torch.from_numpy(estimate_flow(luma, e)).permute(2, 0, 1)[None].to(self.device) for e in earlier]
+        flows = [flow_between(source.y, p.y) for p in (before, reference)]
         step = quantiser_step(q, self.model.config.step_gain)
         flow, sensitivity = MotionSearch(source.y, reference.y, step).search([*flows, torch.zeros_like(flows[0])])
         still = cell_error(current, pack(reference.y, reference.uv))

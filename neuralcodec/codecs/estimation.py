@@ -10,6 +10,8 @@ import functools
 import threading
 
 import numpy as np
+import torch
+from torch import Tensor
 
 CELL = 8
 MIN_SIZE = 48
@@ -37,6 +39,12 @@ def estimate_flow(current: np.ndarray, reference: np.ndarray) -> np.ndarray:
     flow = _estimator().calc(np.ascontiguousarray(current), np.ascontiguousarray(reference), None)
     cells = flow.reshape(height // CELL, CELL, width // CELL, CELL, 2).mean((1, 3))
     return np.clip(np.nan_to_num(cells), -MAX_VECTOR, MAX_VECTOR).astype(np.float32)
+
+
+def flow_between(current: Tensor, reference: Tensor) -> Tensor:
+    """``estimate_flow`` of luma (1, 1, H, W) in 0..255 -> (1, 2, H/8, W/8), on the current picture's device."""
+    a, b = (p[0, 0].round().to(torch.uint8).cpu().numpy() for p in (current, reference))
+    return torch.from_numpy(estimate_flow(a, b)).permute(2, 0, 1)[None].to(current.device)
 
 
 def shrink(luma: np.ndarray, factor: int) -> np.ndarray:

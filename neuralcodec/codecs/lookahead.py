@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuralcodec.codecs.estimation import CELL, estimate_flow, shrink
+from neuralcodec.codecs.estimation import CELL, flow_between, shrink
 from neuralcodec.nn.compensation import double_size, sample_doubled
 from neuralcodec.nn.dct import dct_matrix
 
@@ -59,6 +59,8 @@ class Lookahead:
         """Go on to the next frame."""
         if self._seen:
             self._seen.popleft()
+        else:
+            self._before = None
 
     def lasting(self) -> float:
         """log2 of how many frames what the first one shows serves, itself included: the mean over blocks of 16x16 samples, weighted by what they cost.
@@ -115,9 +117,7 @@ def _half(luma: np.ndarray) -> Tensor:
 @torch.inference_mode()
 def _predicted(before: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
     """The share of each block (h, w) that motion compensation predicts, and the block's cost without it."""
-    a, b = (p[0, 0].round().to(torch.uint8).numpy() for p in (before, picture))
-    flow = torch.from_numpy(estimate_flow(b, a)).permute(2, 0, 1)[None]
-    residual = _transformed(picture - sample_doubled(double_size(before), flow, CELL)).sum((-1, -2))
+    residual = _transformed(picture - sample_doubled(double_size(before), flow_between(picture, before), CELL)).sum((-1, -2))
     own = _transformed(picture)
     cost = own.sum((-1, -2)) - own[..., 0, 0] + 1.0  # but for the mean, which neighbours predict
     return (1 - residual / cost).clamp(0, 1), cost

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuralcodec.codecs.estimation import estimate_flow
+from neuralcodec.codecs.estimation import flow_between
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.layout import to_samples
 
@@ -39,17 +39,11 @@ def filter_picture(y: Tensor, uv: Tensor, neighbours: Iterable[tuple[int, Tensor
     luma, chroma = y.clone(), uv.clone()
     weight, chroma_weight = torch.ones_like(y), torch.ones_like(uv[:, :1])
     for distance, other, other_uv in neighbours:
-        flow = _flow(y, other)
-        there, there_uv = compensate(other, other_uv, flow)
+        # Of source pictures: a search by the compensation's error, as in coding, gained nothing here (a trial).
+        there, there_uv = compensate(other, other_uv, flow_between(y, other))
         difference = F.avg_pool2d((there - y).square_(), _WINDOW, 1, _WINDOW // 2)
         w = difference.mul_(-0.5 / (DEVIATION * step) ** 2).exp_().mul_(strength * DECAY ** (distance - 1))
         luma, weight = luma.addcmul_(w, there), weight.add_(w)
         w = F.avg_pool2d(w, 2)
         chroma, chroma_weight = chroma.addcmul_(w, there_uv), chroma_weight.add_(w)
     return to_samples(luma / weight, chroma / chroma_weight)
-
-
-def _flow(current: Tensor, reference: Tensor) -> Tensor:
-    """Vectors (1, 2, H/8, W/8) of luma (1, 1, H, W). Of source pictures: a search by their compensation's error gained nothing (a trial)."""
-    a, b = (p[0, 0].to(torch.uint8).cpu().numpy() for p in (current, reference))
-    return torch.from_numpy(estimate_flow(a, b)).permute(2, 0, 1)[None].to(current.device)

@@ -117,3 +117,11 @@ def test_it_moves_on():
         lookahead.drop()
     assert seen == pytest.approx([2, math.log2(3), 1, 0, 2, math.log2(3), 1, 0], abs=0.3)
     assert seen[-1] == 0 and lookahead.importance() is None
+
+
+def test_frames_one_by_one_have_nothing_ahead():
+    lookahead = Lookahead()
+    for picture in (noise(0), noise(0), noise(0)):
+        lookahead.add(picture)
+        assert lookahead.lasting() == 0 and lookahead.importance() is None
+        lookahead.drop()
