@@ -76,6 +76,9 @@ class PacketWalk:
         self._ended = False
         # Offsets of the packet or damage now looked at, and of the one before: there an end packet's index must stand.
         self._offset = self._offset_before = -1
+        # Types of these two, None of what has no right CRC: a packet that happens to be as long as the index is none.
+        self._type: int | None = None
+        self._type_before: int | None = None
         # Number of the frame that is due; and, after a gap that nothing has confirmed yet, of the one due before the gap.
         self._due = first_frame
         self._due_before_gap: int | None = None
@@ -87,6 +90,7 @@ class PacketWalk:
         source = self._scanner.source
         while not self._ended:
             self._offset_before, self._offset = self._offset, source.position
+            self._type_before, self._type = self._type, None
             offset = self._offset
             try:
                 raw = self._scanner.packet()
@@ -96,6 +100,7 @@ class PacketWalk:
                 self._ended = True
                 return self._damage(offset, "the stream ends without an end packet")
             self._scanner.skip(raw.size)
+            self._type = raw.type
             if raw.type >= syntax.FIRST_CRITICAL_TYPE:
                 raise VersionError(f"the stream needs packets of type {raw.type}, which this reader does not know")
             try:
@@ -154,7 +159,8 @@ class PacketWalk:
                     raise StreamError(f"the index knows {content.frame_count} frames, {self._due} were read")
                 return self._after_gap(content.frame_count, packet)
             case EndOfStream():
-                if content.index_distance and offset - content.index_distance != self._offset_before:
+                beside_index = offset - content.index_distance == self._offset_before and self._type_before in (PacketType.INDEX, None)
+                if content.index_distance and not beside_index:
                     raise StreamError("an end packet out of its place")
                 self._ended = True
         return packet

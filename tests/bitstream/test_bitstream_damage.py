@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from neuralcodec.bitstream import Damage, FramePacket, GopStart, Limits, Packet, StreamReader, resync
 from neuralcodec.bitstream.crc import crc32c
 from neuralcodec.bitstream.header import write_header
-from neuralcodec.bitstream.packets import frame_packet, write_gop
+from neuralcodec.bitstream.packets import frame_packet, write_gop, write_side
 from neuralcodec.bitstream.syntax import GOP_MARKER
 from neuralcodec.core.errors import StreamError, VersionError
 from neuralcodec.core.types import SidePacket
@@ -290,3 +290,15 @@ def test_header_that_claims_much_takes_no_memory():
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
             assert peak < 4 << 20
+
+
+def test_an_end_packet_behind_a_packet_as_long_as_the_index_does_not_end_the_stream():
+    """It would hide all groups after it, and nobody would say so."""
+    *packets, index, end = CHUNKS
+    assert index[0] >> 4 == 5 and end[0] >> 4 == 6
+    like_index = next(p for p in (write_side(SidePacket(0, bytes(n), 0, 0)) for n in range(200)) if len(p) == len(index))
+    after = CHUNK_GROUPS.index(1)
+    items, error = play(b"".join([*packets[:after], like_index, end, *packets[after:], index, end]))
+    assert error is None and sum(isinstance(i, Damage) for i in items) == 1
+    assert [i.content.first_frame for i in items if isinstance(i, Packet) and isinstance(i.content, GopStart)] == [
+        i.content.first_frame for i in play(DATA)[0] if isinstance(i.content, GopStart)]
