@@ -23,7 +23,7 @@ from neuralcodec.core.errors import UsageError
 from neuralcodec.nn.capacity_map import CapacityMap, map_shape
 from neuralcodec.nn.layout import ALIGN
 from neuralcodec.training.data import Sampler
-from neuralcodec.training.loop import Loop, Schedule
+from neuralcodec.training.loop import Loop
 from neuralcodec.training.loss import draw_quality, psnr, quality_lambda, quality_weight
 from neuralcodec.training.runs import RunOptions, find_record, keep_record
 from neuralcodec.training.slimcae import draw_crops, plane_distortion, plane_errors
@@ -97,7 +97,7 @@ def read_record(run: Path) -> AdaNICConfig | None:
 
 
 def run_adanic(options: AdaNICOptions, config: AdaNICConfig | None = None) -> AdaNIC:
-    """Train until the time is over or the run is interrupted; the state is saved either way. ``config``: other sizes than the options'.
+    """Train until the minutes or steps are over or the run is interrupted; the state is saved either way. ``config``: other sizes than the options'.
 
     Raises UsageError, InputError."""
     config = config or options.config()
@@ -112,7 +112,7 @@ def run_adanic(options: AdaNICOptions, config: AdaNICConfig | None = None) -> Ad
     keep_record(options.run, RECORD, config.to_dict())
     stage = AdaNICStage(model, Sampler(options.load_clips(), seed), options.size or 128, options.batch or 8)
     groups = {"analysis": model.analysis, "hyper": model.hyper_analysis, "prior": model.prior, "gain": model.gain, "synthesis": model.synthesis}
-    loop = Loop(options.run, model, groups, Schedule(minutes=options.minutes, rate=options.rate or 3e-4, optimiser=options.optimiser))
+    loop = Loop(options.run, model, groups, options.schedule(3e-4))
     loop.resume()
     loop.run(stage.step)
     return model

@@ -27,7 +27,7 @@ from neuralcodec.nn.layout import ALIGN
 from neuralcodec.nn.quality import quality_lambda
 from neuralcodec.training import adanic
 from neuralcodec.training.data import Sampler
-from neuralcodec.training.loop import Loop, Schedule
+from neuralcodec.training.loop import Loop
 from neuralcodec.training.loss import draw_quality
 from neuralcodec.training.runs import find_record, keep_record
 from neuralcodec.training.slimcae import draw_crops, plane_errors
@@ -120,7 +120,7 @@ def supernet_config(source: str) -> AdaNICConfig:
 
 
 def run_agent(options: adanic.AdaNICOptions) -> Agents:
-    """Train until the time is over or the run is interrupted; the state is saved either way. ``options.init`` names the supernet.
+    """Train until the minutes or steps are over or the run is interrupted; the state is saved either way. ``options.init`` names the supernet.
 
     Raises UsageError, InputError, ModelError."""
     if len(options.init) != 1:
@@ -136,7 +136,7 @@ def run_agent(options: adanic.AdaNICOptions) -> Agents:
     keep_record(options.run, RECORD, config.to_dict())
     stage = AgentStage(agents, Sampler(options.load_clips(), seed), options.batch or 8)
     groups = {"teacher": agents.teacher, "student": agents.supernet.agent}
-    loop = Loop(options.run, agents, groups, Schedule(minutes=options.minutes, rate=options.rate or 1e-3, optimiser=options.optimiser))
+    loop = Loop(options.run, agents, groups, options.schedule(1e-3))
     loop.resume()
     loop.run(stage.step)
     return agents

@@ -1,4 +1,4 @@
-"""The training loop of every stage: optimiser, schedule by wall time, clipping by module, checkpoints, metrics.
+"""The training loop of every stage: optimiser, schedule by wall time or by steps, clipping by module, checkpoints, metrics.
 
 A run lives in a folder: ``state.safetensors`` (weights, Adam moments, position; written every minute and at the end, atomically),
 ``metrics.jsonl`` and TensorBoard events. A run that finds its state goes on from there; a run without one starts from the weights that
@@ -34,9 +34,11 @@ noise on a weight is noise on every picture; gains and scales are few, logarithm
 
 @dataclass
 class Schedule:
-    """``minutes`` of training in all, over all resumptions; learning rate ``rate`` after ``warmup`` steps, then cosine to 2 % over the time."""
+    """``minutes`` of training in all, over all resumptions, or, where it is given, so many ``steps``, those that are skipped among them; learning rate ``rate``
+    after ``warmup`` steps, then cosine to 2 % over the whole."""
 
     minutes: float = 30.0
+    steps: int | None = None
     rate: float = 1e-3
     warmup: int = 200
     clip: float = 1.0
@@ -60,7 +62,7 @@ _STATE = {"m": "exp_avg", "v": "exp_avg_sq", "left": "moment_0", "right": "momen
 
 
 class Loop:
-    """Runs ``step(progress) -> (loss, metrics)`` until the schedule's time is over or a signal comes."""
+    """Runs ``step(progress) -> (loss, metrics)`` until the schedule is over or a signal comes."""
 
     def __init__(self, folder: Path, model: nn.Module, groups: dict[str, nn.Module], schedule: Schedule) -> None:
         self.folder, self.model, self.schedule = folder, model, schedule
@@ -79,6 +81,8 @@ class Loop:
 
     @property
     def progress(self) -> float:
+        if self.schedule.steps is not None:
+            return self.step_count / self.schedule.steps
         return self.elapsed / (60 * self.schedule.minutes)
 
     def resume(self) -> bool:

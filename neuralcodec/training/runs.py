@@ -12,19 +12,24 @@ from typing import Any
 import numpy as np
 import torch
 
+from neuralcodec.core.errors import UsageError
 from neuralcodec.training.data import Clips, decode_pack
+from neuralcodec.training.loop import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """``data``: folders of clips (packs); ``cache``: where decoded frames and flow labels are kept; ``run``: the run's folder; ``init``: what to start
-    from. None is a stage's own default."""
+    from; ``minutes`` or ``steps``: how long to train, over all resumptions (at most one of them). None is a stage's own default.
+
+    Raises UsageError."""
 
     data: tuple[Path, ...]
     run: Path
     cache: Path
     init: tuple[str, ...] = ()
-    minutes: float = 30.0
+    minutes: float | None = None
+    steps: int | None = None
     rate: float | None = None
     size: int | None = None
     batch: int | None = None
@@ -32,6 +37,17 @@ class RunOptions:
     threads: int | None = None
     seed: int | None = None
     optimiser: str = "soap"
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and self.steps is not None:
+            raise UsageError("--minutes and --steps: a run ends after one or the other")
+        if self.steps is not None and self.steps < 1:
+            raise UsageError(f"--steps {self.steps}: at least one")
+
+    def schedule(self, rate: float) -> Schedule:
+        """``rate``: the stage's own."""
+        minutes = {} if self.minutes is None else {"minutes": self.minutes}
+        return Schedule(**minutes, steps=self.steps, rate=self.rate or rate, optimiser=self.optimiser)
 
     def begin(self) -> int:
         """Set the processor threads and the seed of this process; returns the seed, the clock's where none was given."""

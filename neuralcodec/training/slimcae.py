@@ -22,7 +22,7 @@ from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.core.errors import UsageError
 from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.training.data import Sampler
-from neuralcodec.training.loop import Loop, Schedule
+from neuralcodec.training.loop import Loop
 from neuralcodec.training.loss import CHROMA_FACTOR, draw_quality, psnr, quality_lambda, quality_weight
 from neuralcodec.training.runs import RunOptions, find_record, keep_record
 from neuralcodec.training.slimcae_lambdas import LambdaSchedule, Point
@@ -169,7 +169,7 @@ def read_record(run: Path) -> tuple[SlimCAEConfig, LambdaSchedule] | None:
 
 
 def run_slimcae(options: SlimCAEOptions, config: SlimCAEConfig | None = None) -> SlimCAE:
-    """Train until the time is over or the run is interrupted; the state is saved either way. ``config``: other sizes than the options'.
+    """Train until the minutes or steps are over or the run is interrupted; the state is saved either way. ``config``: other sizes than the options'.
 
     Raises UsageError, InputError."""
     config = config or options.config()
@@ -189,7 +189,7 @@ def run_slimcae(options: SlimCAEOptions, config: SlimCAEConfig | None = None) ->
     if options.one_lambda:
         stage.scheduled = None
     groups = {"analysis": model.analysis, "hyper": model.hyper_analysis, "prior": model.prior, "gain": model.gain, "synthesis": model.synthesis}
-    loop = Loop(options.run, model, groups, Schedule(minutes=options.minutes, rate=options.rate or 3e-4, optimiser=options.optimiser))
+    loop = Loop(options.run, model, groups, options.schedule(3e-4))
     loop.resume()
     loop.run(stage.step)
     return model

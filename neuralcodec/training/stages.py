@@ -29,7 +29,7 @@ from neuralcodec.training.exact import all_exact, source_file
 from neuralcodec.training.flow import load_flow
 from neuralcodec.training.inter import InterStage, prediction_report
 from neuralcodec.training.intra import IntraStage
-from neuralcodec.training.loop import Loop, Schedule
+from neuralcodec.training.loop import Loop
 from neuralcodec.training.motion import MotionStage
 from neuralcodec.training.runs import RunOptions
 from neuralcodec.training.widths import LearnedWidths, RandomWidths, expected_complexity
@@ -56,7 +56,7 @@ class StageOptions(RunOptions):
 
 
 def run_stage(options: StageOptions) -> Flagship:
-    """Train a stage until its time is over or it is interrupted; the state is saved either way. Raises UsageError, InputError."""
+    """Train a stage until its minutes or steps are over or it is interrupted; the state is saved either way. Raises UsageError, InputError."""
     if options.stage not in STAGES:
         raise UsageError(f"unknown stage {options.stage!r}; stages: {', '.join(STAGES)}")
     seed = options.begin()
@@ -80,7 +80,7 @@ def run_stage(options: StageOptions) -> Flagship:
     trained = {id(p) for m in groups.values() for p in m.parameters()}
     for p in model.parameters():
         p.requires_grad_(id(p) in trained)
-    loop = Loop(options.run, model, groups, Schedule(minutes=options.minutes, rate=options.rate or rate, optimiser=options.optimiser))
+    loop = Loop(options.run, model, groups, options.schedule(rate))
     loop.resume()
     loop.run(stage.step)
     after()
