@@ -76,6 +76,8 @@ def _stage(name: str, text: str) -> None:
            click.option("--freeze", type=click.Choice(["motion", "inter"]), help="Part of the P frames' networks that stays as it is (long, levels)."),
            click.option("--saturation", type=click.FloatRange(0, 2), default=0.0, show_default=True,
                         help="Strengthen chroma in half of the samples, by up to e to this power."),
+           click.option("--ablate", multiple=True, type=click.Choice(["temporal", "parts", "motion", "grid"]),
+                        help="Train without it (long, levels): temporal priors, priors in parts, motion, or vectors for 8x8 (16x16 then). May be given several times."),
            click.option("--floating", is_flag=True, help="Train in floating point what starts from an exact model's file: faster; `export --exact` afterwards."))
     def command(**options) -> None:
         from neuralcodec.training.stages import StageOptions, run_stage

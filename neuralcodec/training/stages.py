@@ -22,6 +22,7 @@ from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.core.errors import UsageError
+from neuralcodec.training.ablations import Ablations, settle_record
 from neuralcodec.training.calibrate import match_scale
 from neuralcodec.training.chroma import start_inter_chroma, start_intra_chroma
 from neuralcodec.training.data import Sampler
@@ -44,7 +45,7 @@ STAGES = ("intra", "motion", "inter", "long", "levels")
 @dataclass(frozen=True, kw_only=True)
 class StageOptions(RunOptions):
     """``stage``: one of STAGES; ``frames``: how many are unrolled, ``chain``: see InterStage, and ``freeze``: which of motion and inter is not trained (long, levels);
-    ``saturation``: see training.data;
+    ``saturation``: see training.data; ``ablate``: what is switched off, see training.ablations (long, levels);
     ``floating``: train in floating point what starts from the file of an exact model (to be exported with ``--exact`` again)."""
 
     stage: str
@@ -53,12 +54,15 @@ class StageOptions(RunOptions):
     freeze: str | None = None
     saturation: float = 0.0
     floating: bool = False
+    ablate: tuple[str, ...] = ()
 
 
 def run_stage(options: StageOptions) -> Flagship:
     """Train a stage until its minutes or steps are over or it is interrupted; the state is saved either way. Raises UsageError, InputError."""
     if options.stage not in STAGES:
         raise UsageError(f"unknown stage {options.stage!r}; stages: {', '.join(STAGES)}")
+    if options.ablate and options.stage not in ("long", "levels"):
+        raise UsageError(f"--ablate {options.ablate[0]}: of the stages long and levels")
     seed = options.begin()
     device = torch.device(options.device)
     resumed = [str(options.run)] if (options.run / "state.safetensors").exists() else []
@@ -67,6 +71,9 @@ def run_stage(options: StageOptions) -> Flagship:
     for source in options.init:  # later ones override what earlier ones hold
         load_initial(model, source)
     model.to(device, memory_format=torch.channels_last).train()
+    ablations = Ablations(model, options.ablate)
+    settle_record(options.run, options.ablate, bool(resumed))
+    ablations.begin()
     packs = options.load_clips()
     if options.stage != "intra":
         for clips, folder in zip(packs, options.data, strict=True):
@@ -82,6 +89,7 @@ def run_stage(options: StageOptions) -> Flagship:
         p.requires_grad_(id(p) in trained)
     loop = Loop(options.run, model, groups, options.schedule(rate))
     loop.resume()
+    ablations.hold_through(loop.optimiser)
     loop.run(stage.step)
     after()
     return model
