@@ -78,6 +78,7 @@ def _stage(name: str, text: str) -> None:
                         help="Strengthen chroma in half of the samples, by up to e to this power."),
            click.option("--ablate", multiple=True, type=click.Choice(["temporal", "parts", "motion", "grid"]),
                         help="Train without it (long, levels): temporal priors, priors in parts, motion, or vectors for 8x8 (16x16 then). May be given several times."),
+           click.option("--modulator", is_flag=True, help="ELF-VC's loss modulator: the distortion of P frames that fall behind intra frames weighs more (long)."),
            click.option("--floating", is_flag=True, help="Train in floating point what starts from an exact model's file: faster; `export --exact` afterwards."))
     def command(**options) -> None:
         from neuralcodec.training.stages import StageOptions, run_stage

@@ -6,6 +6,7 @@ Gradient runs through the decoded references of the unrolled frames.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.layout import to_samples
 from neuralcodec.training.data import Sampler
 from neuralcodec.training.loss import distortion, draw_quality, psnr, quality_lambda, quality_weight, weighted_mse
+from neuralcodec.training.modulator import IntraErrors, LossModulator
 from neuralcodec.training.motion import PREDICTION_SHARE, code_motion
 from neuralcodec.training.widths import WidthPolicy
 
@@ -27,15 +29,27 @@ from neuralcodec.training.widths import WidthPolicy
 def intra_reference(model: Flagship, y: Tensor, uv: Tensor, quality: Tensor) -> Reference:
     """What a decoder has after the intra frame; no gradient."""
     with torch.no_grad():
-        latent, z = model.intra.analyse(model.layers.pack(y, uv), quality)
-        soft = soft_latent(model.intra.prior, latent, z, [], quality, noise=False, skip=0.0, lam=LAMBDAS[CONTEXTUAL])
-        return Reference(*to_samples(*model.layers.unpack(model.intra.synthesise(soft.value, quality))))
+        return Reference(*to_samples(*model.layers.unpack(_intra_decoded(model, model.layers.pack(y, uv), quality))))
+
+
+def _intra_decoded(model: Flagship, x: Tensor, quality: Tensor) -> Tensor:
+    """Packed planes -> packed planes."""
+    latent, z = model.intra.analyse(x, quality)
+    soft = soft_latent(model.intra.prior, latent, z, [], quality, noise=False, skip=0.0, lam=LAMBDAS[CONTEXTUAL])
+    return model.intra.synthesise(soft.value, quality)
+
+
+@torch.no_grad()
+def intra_errors(model: Flagship, y: Tensor, uv: Tensor, low: Tensor, high: Tensor) -> IntraErrors:
+    """Of pictures coded as intra frames at two quality indexes (B,)."""
+    x = model.layers.pack(y, uv)
+    return IntraErrors(low, high, *(weighted_mse(_intra_decoded(model, x, quality), x) for quality in (low, high)))
 
 
 @dataclass
 class Chain:
     """Samples that several steps work through, each where the one before ended. ``y`` to ``foreign`` as in Batch, on the device; ``quality``, and ``turn`` and
-    ``strength`` of its cascade, (B,), are those of the whole chain; ``at``: the frame that ``reference`` shows."""
+    ``strength`` of its cascade, (B,), are those of the whole chain; ``at``: the frame that ``reference`` shows; ``intra``: for a modulator."""
 
     y: Tensor
     uv: Tensor
@@ -46,6 +60,7 @@ class Chain:
     strength: Tensor
     reference: Reference
     at: int = 0
+    intra: IntraErrors | None = None
 
     def left(self) -> int:
         """Frames that are still to be coded."""
@@ -75,6 +90,7 @@ class InterStage:
     chain: int = 1
     """Most steps that go on with the same samples, each from the frames that the one before decoded, without their gradient. What adds up over many
     frames, rounding among it, is so seen for what a few unrolled frames cost. Widths are drawn once for a chain: only for a policy without penalty."""
+    modulator: LossModulator | None = None
     _chain: Chain | None = field(default=None, init=False)
 
     def step(self, progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -119,14 +135,18 @@ class InterStage:
             c = soft_latent(self.model.inter.prior, latent_y, z, [latent, m.fixed], quality, skip=skip, lam=LAMBDAS[CONTEXTUAL])
             decoded = self.model.inter.synthesise(c.value, prediction, context, quality)
             rate = (c.bits + c.hyper_bits) / self.size**2
-            loss = loss + ((rate + lam * distortion(decoded, current)) * weight).mean()
+            mu = 1.0 if self.modulator is None else self.modulator.factors(t, quality)
+            loss = loss + ((rate + lam * mu * distortion(decoded, current)) * weight).mean()
             reference = Reference(*_samples_ste(self.model.layers.unpack(decoded)), c.fixed, m.fixed)
             with torch.no_grad():
                 coded_error = weighted_mse(decoded, current)
                 copy = weighted_mse(pack(before.y, before.uv), current)
-                for name, value in (("bpp_motion", motion_rate), ("bpp_contextual", rate), ("psnr", psnr(coded_error)),
-                                    ("psnr_prediction", psnr(error)), ("psnr_copy", psnr(copy)), ("skipped_motion", m.skipped),
-                                    ("skipped_contextual", c.skipped)):
+                figures = {"bpp_motion": motion_rate, "bpp_contextual": rate, "psnr": psnr(coded_error), "psnr_prediction": psnr(error),
+                           "psnr_copy": psnr(copy), "skipped_motion": m.skipped, "skipped_contextual": c.skipped}
+                if self.modulator is not None:
+                    behind = self.modulator.observe(t, quality, coded_error, chain.intra.at(quality))
+                    figures |= {"mu": mu, "behind": behind.float()}
+                for name, value in figures.items():
                     metrics[name] = metrics.get(name, 0.0) + float(value.mean()) / (frames - 1)
                 if t == chain.at + frames - 1:
                     metrics["psnr_last"] = float(psnr(coded_error).mean())
@@ -146,7 +166,11 @@ class InterStage:
         boost = torch.randint(0, self.intra_boost + 1, (batch,), device=device)
         reference = intra_reference(self.model, y[0].float(), uv[0].float(), (drawn + boost).clamp_max(QUALITY_STEPS))
         turn, strength = torch.randint(len(CASCADE), (batch,), device=device), self.cascade * torch.rand(batch, device=device)
-        return Chain(y, uv, flow, None if data.foreign is None else data.foreign.to(device), drawn, turn, strength, reference)
+        chain = Chain(y, uv, flow, None if data.foreign is None else data.foreign.to(device), drawn, turn, strength, reference)
+        if self.modulator is not None:
+            ends = ((drawn + math.floor(self.cascade * min(CASCADE))).clamp_min(0), (drawn + math.ceil(self.cascade * max(CASCADE))).clamp_max(QUALITY_STEPS))
+            chain.intra = intra_errors(self.model, y[0].float(), uv[0].float(), *ends)
+        return chain
 
 
 def _samples_ste(planes: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

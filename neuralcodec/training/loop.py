@@ -1,6 +1,6 @@
 """The training loop of every stage: optimiser, schedule by wall time or by steps, clipping by module, checkpoints, metrics.
 
-A run lives in a folder: ``state.safetensors`` (weights, Adam moments, position; written every minute and at the end, atomically),
+A run lives in a folder: ``state.safetensors`` (weights, the optimiser's moments, position, what else a stage wants kept; written every minute and at the end, atomically),
 ``metrics.jsonl`` and TensorBoard events. A run that finds its state goes on from there; a run without one starts from the weights that
 it was given, with a short warm-up.
 """
@@ -64,8 +64,9 @@ _STATE = {"m": "exp_avg", "v": "exp_avg_sq", "left": "moment_0", "right": "momen
 class Loop:
     """Runs ``step(progress) -> (loss, metrics)`` until the schedule is over or a signal comes."""
 
-    def __init__(self, folder: Path, model: nn.Module, groups: dict[str, nn.Module], schedule: Schedule) -> None:
-        self.folder, self.model, self.schedule = folder, model, schedule
+    def __init__(self, folder: Path, model: nn.Module, groups: dict[str, nn.Module], schedule: Schedule, kept: dict[str, Tensor] | None = None) -> None:
+        """``kept``: tensors that belong to the run's state beside the model's, by name; resuming fills them."""
+        self.folder, self.model, self.schedule, self.kept = folder, model, schedule, kept or {}
         folder.mkdir(parents=True, exist_ok=True)
         self.groups = {n: [p for p in m.parameters() if p.requires_grad] for n, m in groups.items()}
         named = {n: p for n, p in model.named_parameters() if p.requires_grad}
@@ -96,6 +97,9 @@ class Loop:
             known = set(f.keys())
             # What this stage does not train stays as its start gave it: another run may have made it better meanwhile.
             self.model.load_state_dict({n: f.get_tensor(f"model.{n}") for n in self.names if f"model.{n}" in known}, strict=False)
+            for name, tensor in self.kept.items():
+                if f"kept.{name}" in known:
+                    tensor.copy_(f.get_tensor(f"kept.{name}"))
             if json.loads(meta["schedule"]).get("optimiser", "adamw") == self.schedule.optimiser:
                 for name, p in zip(self.names, self.params):
                     if f"m.{name}" in known:
@@ -107,6 +111,7 @@ class Loop:
 
     def save(self) -> None:
         tensors: dict[str, Tensor] = {f"model.{n}": t.detach().cpu().contiguous() for n, t in self.model.state_dict().items()}
+        tensors |= {f"kept.{n}": t.cpu() for n, t in self.kept.items()}
         for name, p in zip(self.names, self.params):
             state = self.optimiser.state.get(p, {})
             tensors |= {f"{short}.{name}": state[key].cpu().contiguous() for short, key in _STATE.items() if key in state}

@@ -31,6 +31,7 @@ from neuralcodec.training.flow import load_flow
 from neuralcodec.training.inter import InterStage, prediction_report
 from neuralcodec.training.intra import IntraStage
 from neuralcodec.training.loop import Loop
+from neuralcodec.training.modulator import LossModulator
 from neuralcodec.training.motion import MotionStage
 from neuralcodec.training.runs import RunOptions
 from neuralcodec.training.widths import LearnedWidths, RandomWidths, expected_complexity
@@ -45,7 +46,7 @@ STAGES = ("intra", "motion", "inter", "long", "levels")
 @dataclass(frozen=True, kw_only=True)
 class StageOptions(RunOptions):
     """``stage``: one of STAGES; ``frames``: how many are unrolled, ``chain``: see InterStage, and ``freeze``: which of motion and inter is not trained (long, levels);
-    ``saturation``: see training.data; ``ablate``: what is switched off, see training.ablations (long, levels);
+    ``saturation``: see training.data; ``ablate``: what is switched off, see training.ablations (long, levels); ``modulator``: see training.modulator (long);
     ``floating``: train in floating point what starts from the file of an exact model (to be exported with ``--exact`` again)."""
 
     stage: str
@@ -55,6 +56,7 @@ class StageOptions(RunOptions):
     saturation: float = 0.0
     floating: bool = False
     ablate: tuple[str, ...] = ()
+    modulator: bool = False
 
 
 def run_stage(options: StageOptions) -> Flagship:
@@ -63,6 +65,8 @@ def run_stage(options: StageOptions) -> Flagship:
         raise UsageError(f"unknown stage {options.stage!r}; stages: {', '.join(STAGES)}")
     if options.ablate and options.stage not in ("long", "levels"):
         raise UsageError(f"--ablate {options.ablate[0]}: of the stages long and levels")
+    if options.modulator and options.stage != "long":
+        raise UsageError("--modulator: of the stage long")
     seed = options.begin()
     device = torch.device(options.device)
     resumed = [str(options.run)] if (options.run / "state.safetensors").exists() else []
@@ -87,7 +91,8 @@ def run_stage(options: StageOptions) -> Flagship:
     trained = {id(p) for m in groups.values() for p in m.parameters()}
     for p in model.parameters():
         p.requires_grad_(id(p) in trained)
-    loop = Loop(options.run, model, groups, options.schedule(rate))
+    kept = {} if getattr(stage, "modulator", None) is None else {"modulator": stage.modulator.mu}
+    loop = Loop(options.run, model, groups, options.schedule(rate), kept)
     loop.resume()
     ablations.hold_through(loop.optimiser)
     loop.run(stage.step)
@@ -186,7 +191,8 @@ def _long(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     start_inter_chroma(model, sampler)
     frames = options.frames or 8
     stage = InterStage(model, sampler, RandomWidths(), options.size or 128, frames=lambda _: frames, joint_from=0.0, skip_from=0.0,
-                       lowest_temperature=0.2, prior_first=0.03, chain=options.chain or 1)
+                       lowest_temperature=0.2, prior_first=0.03, chain=options.chain or 1,
+                       modulator=LossModulator(torch.device(options.device)) if options.modulator else None)
     if options.batch:
         stage.pixels = options.batch * (frames - 1) * stage.size**2
     return stage, _unfrozen(model, options), 3e-4, _nothing
