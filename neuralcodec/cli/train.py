@@ -79,6 +79,9 @@ def _stage(name: str, text: str) -> None:
            click.option("--ablate", multiple=True, type=click.Choice(["temporal", "parts", "motion", "grid"]),
                         help="Train without it (long, levels): temporal priors, priors in parts, motion, or vectors for 8x8 (16x16 then). May be given several times."),
            click.option("--modulator", is_flag=True, help="ELF-VC's loss modulator: the distortion of P frames that fall behind intra frames weighs more (long)."),
+           click.option("--freeze-normalisation", type=click.IntRange(1), metavar="STEPS",
+                        help="ELF-VC's frozen channel normalisation: train layers that read several tensors as if their channels were normalised, by averages that stay "
+                        "as they are after so many steps (long)."),
            click.option("--floating", is_flag=True, help="Train in floating point what starts from an exact model's file: faster; `export --exact` afterwards."))
     def command(**options) -> None:
         from neuralcodec.training.stages import StageOptions, run_stage

@@ -33,6 +33,7 @@ from neuralcodec.training.intra import IntraStage
 from neuralcodec.training.loop import Loop
 from neuralcodec.training.modulator import LossModulator
 from neuralcodec.training.motion import MotionStage
+from neuralcodec.training.normalisation import ChannelNormalisation
 from neuralcodec.training.runs import RunOptions
 from neuralcodec.training.widths import LearnedWidths, RandomWidths, expected_complexity
 
@@ -47,6 +48,7 @@ STAGES = ("intra", "motion", "inter", "long", "levels")
 class StageOptions(RunOptions):
     """``stage``: one of STAGES; ``frames``: how many are unrolled, ``chain``: see InterStage, and ``freeze``: which of motion and inter is not trained (long, levels);
     ``saturation``: see training.data; ``ablate``: what is switched off, see training.ablations (long, levels); ``modulator``: see training.modulator (long);
+    ``freeze_normalisation``: steps after which it does not change any more, see training.normalisation (long); None: none;
     ``floating``: train in floating point what starts from the file of an exact model (to be exported with ``--exact`` again)."""
 
     stage: str
@@ -57,6 +59,7 @@ class StageOptions(RunOptions):
     floating: bool = False
     ablate: tuple[str, ...] = ()
     modulator: bool = False
+    freeze_normalisation: int | None = None
 
 
 def run_stage(options: StageOptions) -> Flagship:
@@ -65,8 +68,9 @@ def run_stage(options: StageOptions) -> Flagship:
         raise UsageError(f"unknown stage {options.stage!r}; stages: {', '.join(STAGES)}")
     if options.ablate and options.stage not in ("long", "levels"):
         raise UsageError(f"--ablate {options.ablate[0]}: of the stages long and levels")
-    if options.modulator and options.stage != "long":
-        raise UsageError("--modulator: of the stage long")
+    for name, given in (("--modulator", options.modulator), ("--freeze-normalisation", options.freeze_normalisation)):
+        if given and options.stage != "long":
+            raise UsageError(f"{name}: of the stage long")
     seed = options.begin()
     device = torch.device(options.device)
     resumed = [str(options.run)] if (options.run / "state.safetensors").exists() else []
@@ -92,8 +96,13 @@ def run_stage(options: StageOptions) -> Flagship:
     for p in model.parameters():
         p.requires_grad_(id(p) in trained)
     kept = {} if getattr(stage, "modulator", None) is None else {"modulator": stage.modulator.mu}
+    normalisation = ChannelNormalisation(model, options.freeze_normalisation) if options.freeze_normalisation else None
+    if normalisation is not None:
+        kept |= normalisation.kept()
     loop = Loop(options.run, model, groups, options.schedule(rate), kept)
     loop.resume()
+    if normalisation is not None:
+        normalisation.attach(loop.optimiser)
     ablations.hold_through(loop.optimiser)
     loop.run(stage.step)
     after()
