@@ -236,11 +236,12 @@ class FlagshipCoder:
         encoder, q = FrameEncoder(), torch.tensor([quality], device=self.device)
         pack = self.model.layers.pack
         current = pack(source.y, source.uv)
-        flows = [flow_between(source.y, p.y) for p in (before, reference)]
+        # Flow to the decoded reference as another candidate gained nothing (a trial).
+        flow = flow_between(source.y, before.y)
         step = quantiser_step(q, self.model.config.step_gain)
-        flow, sensitivity = MotionSearch(source.y, reference.y, step).search([*flows, torch.zeros_like(flows[0])])
-        still = cell_error(current, pack(reference.y, reference.uv))
-        moved = cell_error(current, pack(*compensate(reference.y, reference.uv, flow)))
+        search = MotionSearch(source.y, reference.y, step)
+        flow, sensitivity = search.search([flow, torch.zeros_like(flow)])
+        still, moved = (cell_error(source.y, p, self.model.layers.unit) for p in (reference.y, search.prediction(flow)))
         with self._precision():
             m, mz = self.model.motion.analyse(flow, still, moved, q)
             worth = motion_worth(self.model.motion, sensitivity, step, q, self.lambdas[CONTEXTUAL])

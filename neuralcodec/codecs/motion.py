@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from neuralcodec.codecs.estimation import CELL
 from neuralcodec.codecs.intra import HyperEncoder, latent_subpixel
 from neuralcodec.codecs.layers import FLOAT, VECTOR_UNIT, Layers
 from neuralcodec.codecs.prior import LATENT_LIMIT, MEAN_FRAC, LatentPrior
@@ -145,9 +146,9 @@ class MotionModel(nn.Module):
         return self.refinement(vectors, hidden, reference), hidden
 
 
-def cell_error(current: Tensor, prediction: Tensor) -> Tensor:
-    """Mean absolute luma error of each 8x8 cell of packed planes (B, 96, h, w) -> (B, 1, h, w)."""
-    return (current[:, :64] - prediction[:, :64]).abs().mean(1, keepdim=True)
+def cell_error(current: Tensor, prediction: Tensor, unit: float) -> Tensor:
+    """Mean absolute error of each 8x8 cell of luma (B, 1, H, W) in 0..255, in units of ``unit`` samples -> (B, 1, H/8, W/8)."""
+    return F.avg_pool2d((current - prediction).abs(), CELL) / unit
 
 
 def motion_worth(model: MotionModel, sensitivity: Tensor, step: Tensor, quality: Tensor, lam: float) -> Tensor | None:

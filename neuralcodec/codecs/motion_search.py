@@ -19,7 +19,7 @@ from torch import Tensor
 
 from neuralcodec.codecs.estimation import CELL
 from neuralcodec.core.types import QUALITY_STEPS
-from neuralcodec.nn.compensation import double_size, sample_doubled
+from neuralcodec.nn.compensation import GRID_FRAC, double_size, round_vectors, sample_doubled
 from neuralcodec.nn.quality import STEP_GAIN
 
 SMOOTHNESS = 2.5
@@ -60,6 +60,12 @@ class MotionSearch:
             step, sensitivity, error = _step(self.current, self.doubled, vectors, self.mu)
             vectors = vectors + step
         return vectors, sensitivity / (1 + error / (CORRECTED * self.step**2))
+
+
+    @torch.no_grad()
+    def prediction(self, vectors: Tensor) -> Tensor:
+        """Luma (B, 1, H, W) that decoders would make of these vectors of the grid."""
+        return sample_doubled(self.doubled, round_vectors(vectors, 1 << GRID_FRAC), CELL)
 
 
 def _best(current: Tensor, doubled: Tensor, candidates: list[Tensor], mu: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ def start_inter_chroma(model: Flagship, sampler: Sampler) -> int:
     quality = torch.full((CROPS,), QUALITY_STEPS, device=device)
     before, luma, current = (data.y[0].to(device).float(), data.uv[0].to(device).float()), data.y[1].to(device).float(), _packed(model, data.y[1], data.uv[1])
     reference = intra_reference(model, *before, quality // 2)
-    m = code_motion(model.motion, data.flow[0].to(device), luma, current, reference, model.previous(reference)[1], quality, skip=0.0)
+    m = code_motion(model.motion, data.flow[0].to(device), luma, reference, model.previous(reference)[1], quality, skip=0.0)
     prediction, hidden, _ = model.predict(m.value, quality, reference)
     context = inter.context(prediction, hidden)
     y, _ = inter.analyse(current, prediction, context, quality)

@@ -116,7 +116,7 @@ class InterStage:
             current = pack(y, uv)
             before = reference if joint else reference.detach()
             latent, motion = self.model.previous(before)
-            m = code_motion(self.model.motion, flow, y, current, before, motion, quality, skip=skip, prior_only=waiting)
+            m = code_motion(self.model.motion, flow, y, before, motion, quality, skip=skip, prior_only=waiting)
             prediction, hidden, _ = self.model.predict(m.value, quality, before)
             if chain.foreign is not None:
                 # No vector can help there; their errors, the largest of all, would drown what motion can learn from (it collapsed within 600 steps).
@@ -187,7 +187,7 @@ def prediction_report(model: Flagship, sampler: Sampler, quality: int = 100, cou
     y, uv, flow = data.y.to(device).float(), data.uv.to(device).float(), data.flow.to(device)
     q = torch.full((count,), quality, device=device)
     reference, current = Reference(y[0], uv[0]), pack(y[1], uv[1])
-    m = code_motion(model.motion, flow[0], y[1], current, reference, model.previous(reference)[1], q, skip=0.0)
+    m = code_motion(model.motion, flow[0], y[1], reference, model.previous(reference)[1], q, skip=0.0)
     prediction, _, _ = model.predict(m.value, q, reference)
     taught = pack(*compensate(y[0], uv[0], flow[0]))
     rows = {"copy": pack(y[0], uv[0]), "prediction": prediction, "teacher": taught}

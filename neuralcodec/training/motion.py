@@ -26,23 +26,22 @@ PREDICTION_SHARE = 0.2
 """Share of lambda given to the prediction's error: the contextual codec corrects the rest."""
 
 
-def code_motion(model: MotionModel, flow: Tensor, luma: Tensor, current: Tensor, reference: Reference, previous: Fixed, quality: Tensor, *,
+def code_motion(model: MotionModel, flow: Tensor, luma: Tensor, reference: Reference, previous: Fixed, quality: Tensor, *,
                 skip: float | None, prior_only: bool = False) -> SoftLatent:
-    """Training forward of the motion latent: flow (B, 2, H/8, W/8), the current picture's luma (B, 1, H, W) and packed planes (B, 96, H/8, W/8).
+    """Training forward of the motion latent: flow (B, 2, H/8, W/8), the current picture's luma (B, 1, H, W).
 
     The encoder's motion search runs here too, on the reference as it is, and so do its corrections and its rounding.
 
     ``prior_only``: the encoder waits for its entropy model, see training.intra."""
     with torch.no_grad():
         step = quantiser_step(quality)
-        flow, sensitivity = MotionSearch(luma, reference.y, step).search([flow, torch.zeros_like(flow)])
+        search = MotionSearch(luma, reference.y, step)
+        flow, sensitivity = search.search([flow, torch.zeros_like(flow)])
         worth = motion_worth(model, sensitivity, step, quality, LAMBDAS[CONTEXTUAL])
-        pack = model.layers.pack
-        still = cell_error(current, pack(reference.y, reference.uv))
-        moved = cell_error(current, pack(*compensate(reference.y, reference.uv, flow)))
+        still, moved = (cell_error(luma, p, model.layers.unit) for p in (reference.y, search.prediction(flow)))
     m, z = model.analyse(flow, still, moved, quality)
     if worth is not None:
-        refined = model.refine(m, flow, worth, quality, pack(reference.y, reference.uv))
+        refined = model.refine(m, flow, worth, quality, model.layers.pack(reference.y, reference.uv))
         m = m + (refined - m).detach()
         z = model.hyper_analysis(m, quality)
     if prior_only:
@@ -82,7 +81,7 @@ class MotionStage:
         for t in (1, 2):  # the second frame has a temporal prior
             current = pack(y[t], uv[t])
             previous = self.model.previous(reference)[1]
-            latent = code_motion(self.model.motion, flow[t - 1], y[t], current, reference, previous, quality, skip=skip)
+            latent = code_motion(self.model.motion, flow[t - 1], y[t], reference, previous, quality, skip=skip)
             prediction, _, vectors = self.model.predict(latent.value, quality, reference)
             rate = (latent.bits + latent.hyper_bits) / self.size**2
             error = weighted_mse(prediction, current)
