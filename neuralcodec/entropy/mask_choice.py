@@ -2,7 +2,7 @@
 
 The rule. Coding element i costs its bits by the integer tables; skipping it costs ``lam`` * d_i, d_i being the
 squared error that is added (the squared residual, where its real value is not given). So coding it gains g_i = lam * d_i - bits_i, and a mask's merit is the sum of g_i over its
-coded elements, less the bits of the mask itself. Each mode makes its best mask; the highest merit wins, ties go to the
+coded elements, less the bits of the mask itself and less ``price`` for each of them, which stands for the decoder's time. Each mode makes its best mask; the highest merit wins, ties go to the
 lowest mode. Costs lie on a grid of 2^-20; with ``lam`` on that grid too, sums do not depend on the order of additions.
 """
 
@@ -41,19 +41,20 @@ def choose_mask(
     lam: float | np.ndarray = DEFAULT_LAMBDA,
     modes: tuple[MaskMode, ...] = tuple(MaskMode),
     real: np.ndarray | None = None,
+    price: float = 0.0,
 ) -> MaskChoice:
     """The mask with the best merit among ``modes`` (modes 0 and 1 only where ``derived`` is given).
 
     ``residual``: integers, ``scale_index``: integers 0..63, ``derived``: bool or None, all (C, H, W). ``lam``: bits for
     a squared residual unit, one number or (C, H, W); infinity drops no residual unless the mode leaves no choice (DERIVED does as it is told).
-    ``real``: what the residual was before it was rounded, (C, H, W).
+    ``real``: what the residual was before it was rounded, (C, H, W). ``price``: bits that coding an element has to save besides, a multiple of 2^-20.
     Raises UsageError when no mode is possible.
     """
     usable = [m for m in modes if derived is not None or m in (MaskMode.SENT, MaskMode.THRESHOLD)]
     if not usable:
         raise UsageError("no mask mode is possible: modes 0 and 1 need a derived mask")
     lam = np.broadcast_to(np.minimum(lam, _LARGEST_LAMBDA), residual.shape)
-    gain = -cost_bits(residual, scale_index)
+    gain = -price - cost_bits(residual, scale_index)
     nonzero = np.flatnonzero(residual)
     symbols = residual.reshape(-1)[nonzero].astype(np.float64)
     error = symbols if real is None else np.round((2 * real.reshape(-1)[nonzero].astype(np.float64) - symbols) * 2.0**16) * 2.0**-16

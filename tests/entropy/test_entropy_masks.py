@@ -108,6 +108,20 @@ def test_threshold_is_the_best_of_all_thresholds():
     assert chosen.parameter == int(np.argmin(costs))
 
 
+def test_a_price_on_coding_skips_what_saves_less():
+    residual, scale_index, derived = make_latent(3, (12, 9, 11))
+    counts, merits = [], []
+    for price in (0.0, 0.125, 1.0):
+        mask = choose_mask(residual, scale_index, modes=(MaskMode.THRESHOLD,), lam=8.0, price=price).mask
+        gain = 8.0 * residual.astype(float) ** 2 - cost_bits(residual, scale_index) - price
+        by_threshold = [gain[scale_index >= t].sum() for t in range(64)]
+        assert gain[mask].sum() == pytest.approx(max(by_threshold))
+        counts.append(int(mask.sum()))
+        merits.append(choose_mask(residual, scale_index, derived, lam=8.0, price=price).mask.sum())
+    assert counts[0] > counts[1] > counts[2]
+    assert merits[0] >= merits[1] > merits[2]
+
+
 def test_infinite_lambda_drops_nothing():
     residual, scale_index, derived = make_latent(2, (8, 16, 16))
     for mode in (MaskMode.DERIVED_WITH_EXCEPTIONS, MaskMode.SENT, MaskMode.THRESHOLD):
