@@ -83,6 +83,7 @@ class ContextualDecoder(nn.Module):
         self.trunk = layers.trunk(*(layers.block(c, levels=levels) for _ in range(config.decoder_blocks)))
         self.head = layers.picture_head(c)
         self.chroma, self.add_chroma = chroma_head(config.latent, layers) if config.chroma_path else None, layers.add_chroma
+        self.shared = layers.shared
         start_synthesis(self.up.conv, self.head)
         with torch.no_grad():  # at first the latent speaks alone; the context's weights learn from zero
             self.fuse.conv.weight.zero_()
@@ -96,6 +97,7 @@ class ContextualDecoder(nn.Module):
 
     def forward(self, y: Tensor, context: Tensor | None, quality: Tensor) -> Tensor:
         """``context`` may be None where it is not read."""
+        y = self.shared(y)
         x = in_steps(self.units, self.trunk, self.up(y), quality, lambda v: self._enter(v, context, quality))  # (B, C, H/8, W/8)
         correction = self.head(x)
         return correction if self.chroma is None else self.add_chroma(correction, self.chroma(y))

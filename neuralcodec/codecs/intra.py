@@ -140,9 +140,11 @@ class SynthesisTransform(nn.Module):
         self.trunk = layers.trunk(*(layers.block(c, levels=levels) for _ in range(config.decoder_blocks)))
         self.head = layers.picture_head(c)
         self.chroma, self.add_chroma = chroma_head(config.latent, layers) if config.chroma_path else None, layers.add_chroma
+        self.shared = layers.shared
         start_synthesis(self.up.conv, self.head)
 
     def forward(self, y: Tensor, quality: Tensor) -> Tensor:
+        y = self.shared(y)
         x = self.up(y)  # (B, channels, H/8, W/8)
         picture = self.head(in_steps(self.units, self.trunk, x, quality))
         return picture if self.chroma is None else self.add_chroma(picture, self.chroma(y))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from neuralcodec.nn.exact_slimmable import ExactBlock, ExactPointwise, ExactSubp
 from neuralcodec.nn.layout import CHROMA_CHANNELS, DYADIC_UNIT, LUMA_CHANNELS, PACKED_CHANNELS, UNIT, pack, unpack
 from neuralcodec.nn.quality import QualityGain
 from neuralcodec.nn.slimmable import SlimmableBlock, SlimmableConv2d, SlimmableTrunk, Subpixel
+from neuralcodec.nn.wide_input import WideInput
 
 VECTOR_UNIT = 8.0
 """Networks count vectors in units of this many luma samples, so that their values are of order one."""
@@ -32,7 +34,8 @@ VECTOR_LIMIT = 512 << VECTOR_FRAC
 @dataclass(frozen=True)
 class Layers:
     """A family. Modules are made by the fields of their names; ``add_chroma`` adds what a chroma head gives (B, 32, h, w) to packed planes; ``picture``
-    maps packed planes to what networks read, ``real`` features to real numbers; ``unit`` is that of packed planes (nn.layout)."""
+    maps packed planes to what networks read, ``shared`` a latent to what several layers read, ``real`` features to real numbers; ``unit`` is that of
+    packed planes (nn.layout)."""
 
     exact: bool
     unit: float
@@ -48,6 +51,7 @@ class Layers:
     chroma_head: Callable[[int], nn.Module]
     add_chroma: Callable[[Tensor, Tensor], Tensor]
     picture: Callable[[Tensor], Tensor]
+    shared: Callable[[Tensor], Any]
     real: Callable[[Tensor], Tensor]
 
     def pack(self, y: Tensor, uv: Tensor) -> Tensor:
@@ -102,6 +106,6 @@ def _vector_head(channels: int) -> nn.Module:
 
 
 FLOAT = Layers(False, UNIT, SlimmableBlock, SlimmableTrunk, SlimmableConv2d, Subpixel, QualityGain, QualityGain, QualityGain,
-               _float_head(PACKED_CHANNELS), _float_head(2), _float_chroma_head, _with_chroma, _same, _same)
+               _float_head(PACKED_CHANNELS), _float_head(2), _float_chroma_head, _with_chroma, _same, _same, _same)
 EXACT = Layers(True, DYADIC_UNIT, ExactBlock, ExactTrunk, ExactPointwise, ExactSubpixel, ExactUnits, ExactContextUnits, ExactLatentGain,
-               _picture_head, _vector_head, _chroma_head, _with_limited_chroma, _wide_picture, partial(to_real, frac=WIDE_FRAC))
+               _picture_head, _vector_head, _chroma_head, _with_limited_chroma, _wide_picture, WideInput, partial(to_real, frac=WIDE_FRAC))

@@ -35,11 +35,10 @@ from neuralcodec.nn.carriers import (
 )
 from neuralcodec.nn.exact_filters import ExactFilters, conv2d_int64, rounding_half, rounding_shift
 from neuralcodec.nn.magnitudes import Magnitudes
+from neuralcodec.nn.wide_input import WideInput
 
-ROWS = 512
-"""Positions that a wide convolution works on at a time, so that its temporaries stay in the cache."""
-SPARSE_CHANNELS = 192
-"""From so many input channels on it pays to look for those that are zero; on a GPU it never does, for the CPU would have to wait."""
+FEW_OUTPUTS = 16
+"""Products of matrices that are so narrow take less time when the filters lie one behind the other."""
 
 
 @dataclass(frozen=True)
@@ -151,13 +150,8 @@ class _PictureConv(ExactFilters):
         flat = x.permute(0, 2, 3, 1).reshape(-1, n)
         if self.rounds:
             y = self._finish(_rounded(torch.mm(flat.to(plan.weight.dtype), plan.weight), plan.bias), plan)
-        elif self.carrier is torch.float32:
-            y = self._finish(torch.addmm(plan.bias, flat, plan.weight), plan)
         else:
-            y = flat.new_empty(len(flat), cout)
-            flat, weight = _without_zeros(flat, plan.weight)
-            for rows, out in zip(flat.split(ROWS), y.split(ROWS), strict=True):
-                out.copy_(self._finish(torch.mm(rows.to(self.carrier), weight).add_(plan.bias), plan))
+            y = self._finish(torch.addmm(plan.bias, flat, plan.weight), plan)
         return y.view(b, height, width, cout).permute(0, 3, 1, 2)
 
     def _finish(self, sums: Tensor, plan: _Plan) -> Tensor:
@@ -185,18 +179,11 @@ class _PictureConv(ExactFilters):
         weight = w * scale[:, None, None, None]
         weight = weight[:, :, 0, 0].t() if self.groups == 1 else weight
         reach = rounding_shift(self.accumulated(w.abs().flatten(1).sum(1) * self.limit_in) + b.abs(), shift)
-        return _Plan(weight.to(device, carrier).contiguous(), ((b + half) * scale).to(device, self.carrier),
+        return _Plan(self._laid_out(weight.to(device, carrier)), ((b + half) * scale).to(device, self.carrier),
                      bool((shift > 0).any()), int(reach.max()) > self.limit_out)
 
-
-def _without_zeros(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """x (positions, n), weight (n, m) without the channels that are zero everywhere: they add nothing, exactly. Most of a P frame's latents are."""
-    if x.is_cuda or x.shape[1] < SPARSE_CHANNELS:
-        return x, weight
-    used = x.any(0).nonzero()[:, 0]
-    if len(used) > 0.8 * x.shape[1]:
-        return x, weight
-    return x[:, used], weight[used]
+    def _laid_out(self, weight: Tensor) -> Tensor:
+        return weight.contiguous()
 
 
 def _rounded(sums: Tensor, bias: Tensor) -> Tensor:
@@ -257,7 +244,7 @@ class NarrowConv2d(_PictureConv):
 
 
 class WideConv2d(_PictureConv):
-    """int16 weights over the wide format, 1x1, never slimmed; ``unit``: see ExactFilters."""
+    """int16 weights over the wide format, 1x1, never slimmed; ``unit``: see ExactFilters. Takes a WideInput too."""
 
     weight_limit = 8191
     max_exponent = 20
@@ -268,6 +255,28 @@ class WideConv2d(_PictureConv):
     def __init__(self, cin: int, cout: int, *, frac_out: int = WIDE_FRAC, limit_out: int = WIDE_LIMIT, unit: float = 1.0) -> None:
         super().__init__(cin, cout, frac_in=WIDE_FRAC, limit_in=WIDE_LIMIT, frac_out=frac_out, limit_out=limit_out, relu=False, unit=unit)
 
+    def forward(self, x: Tensor | WideInput, cout: int | None = None) -> Tensor:
+        if isinstance(x, Tensor):
+            return super().forward(x, cout)
+        return self._products(x, cout or self.cout) if x.x.is_floating_point() and self._frozen is not None else super().forward(x.x, cout)
+
+    def _fast(self, x: Tensor, cout: int) -> Tensor:
+        return self._products(WideInput(x), cout)
+
+    def _products(self, given: WideInput, cout: int) -> Tensor:
+        b, n, height, width = given.x.shape
+        plan = self._plan(n, cout, given.x.device)
+        y, first = given.x.new_empty(b * height * width, cout), 0
+        for row, weight in given.rows(plan.weight):
+            sums = torch.addmm(plan.bias, row, weight)
+            y[first : (first := first + len(row))].copy_(sums.floor_() if plan.floor else sums)
+        if plan.clamp:  # what float32 does not hold exactly lies beyond the limit, and stays there
+            y.clamp_(self.low, self.limit_out)
+        return y.view(b, height, width, cout).permute(0, 3, 1, 2)
+
+    def _laid_out(self, weight: Tensor) -> Tensor:
+        return weight.t().contiguous().t() if weight.shape[1] <= FEW_OUTPUTS else weight.contiguous()
+
 
 class ExactHead(WideConv2d):
     """The last layer of a decoder: its integers come out as real values (float32), with a meaning near that of the float twin's."""
@@ -277,17 +286,19 @@ class ExactHead(WideConv2d):
         super().__init__(cin, cout, frac_out=frac_out, limit_out=limit_out, unit=unit)
         self.divisor_bits = int(math.log2(divisor))
 
-    def forward(self, x: Tensor, cout: int | None = None) -> Tensor:
-        return to_real(super().forward(x, cout), self.frac_out + self.divisor_bits)
+    def forward(self, x: Tensor | WideInput, cout: int | None = None) -> Tensor:
+        n, frac = super().forward(x, cout), self.frac_out + self.divisor_bits
+        # In place where nothing else has a hold on the integers.
+        return to_real(n, frac) if n.requires_grad or not n.is_floating_point() else n.mul_(2.0**-frac)
 
 
 class ExactSubpixelHead(nn.Module):
-    """A head at twice the resolution of its input: wide (B, cin, H, W) -> real (B, cout, 2H, 2W)."""
+    """A head at twice the resolution of its input: wide (B, cin, H, W) or WideInput -> real (B, cout, 2H, 2W)."""
 
     def __init__(self, cin: int, cout: int, **formats: float) -> None:
         """``formats``: as in ExactHead."""
         super().__init__()
         self.conv = ExactHead(cin, 4 * cout, **formats)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | WideInput) -> Tensor:
         return F.pixel_shuffle(self.conv(x), 2)

@@ -21,8 +21,10 @@ STEPS = 1024
 """Exponents count 1/STEPS of log2."""
 EXPONENT_LIMIT = 16 * STEPS
 MANTISSA_BITS = 15
-ROWS = 8
+POSITIONS = 1536
 """Worked on at a time, so that temporaries stay in the cache."""
+KEPT = 512
+"""So many factors at most are kept by a gain: more than a stream has qualities."""
 
 
 def _root(n: int) -> int:
@@ -47,7 +49,10 @@ class ExactGain(QualityGain):
 
     def __init__(self, channels: int, low: float, high: float, offset: Tensor | None = None) -> None:
         super().__init__(channels, low, high, offset)
-        self._frozen: dict[str, Tensor] = {}
+        self._fix({})
+
+    def _fix(self, tables: dict[str, Tensor]) -> None:
+        self._frozen, self._factors = tables, {}
 
     def tables(self) -> dict[str, Tensor]:
         """The exact tables by name, (9, C) int64."""
@@ -55,7 +60,7 @@ class ExactGain(QualityGain):
 
     def freeze(self) -> None:
         """Fix the integers for deployment. Raises UsageError for an exponent out of range."""
-        self._frozen = {}
+        self._fix({})
         self.load_integers(self.tables())
 
     def load_integers(self, tables: dict[str, Tensor]) -> None:
@@ -67,16 +72,16 @@ class ExactGain(QualityGain):
                 raise UsageError(f"exact gain {tuple(table.shape)} has another shape than {tuple(parameter.shape)} or exponents out of range")
             with torch.no_grad():
                 parameter.copy_(table.double() / STEPS)
-        self._frozen = tables
+        self._fix(tables)
 
     def train(self, mode: bool = True) -> ExactGain:
         if mode:
-            self._frozen = {}
+            self._fix({})
         return super().train(mode)
 
     def _load_from_state_dict(self, *args) -> None:
         super()._load_from_state_dict(*args)
-        self._frozen = {}
+        self._fix({})
 
     def _integers(self, name: str) -> Tensor:
         if name in self._frozen:
@@ -88,19 +93,39 @@ class ExactGain(QualityGain):
 
     def _scale(self, name: str, n: Tensor, quality: Tensor, frac_in: int) -> Tensor:
         """Carrier (B, C, H, W) with ``frac_in`` fractional bits -> wide."""
-        e = interpolate_integers(self._integers(name), quality)[..., None, None]  # (B, C, 1, 1)
-        mantissa, shift = _table_on(e.device)[e & (STEPS - 1)], MANTISSA_BITS + frac_in - WIDE_FRAC - (e >> 10)
         if not n.is_floating_point():
+            mantissa, shift = self._multiplier(name, quality, frac_in)
             return rounding_shift(n * mantissa, shift).clamp(-WIDE_LIMIT, WIDE_LIMIT)
-        factor = mantissa.double() * torch.exp2(-shift.double())
-        parameter = getattr(self, name)
+        factor, parameter = self._factor(name, quality, frac_in), getattr(self, name)
         if is_observing() or n.requires_grad or (parameter.requires_grad and torch.is_grad_enabled()):
             soft = torch.exp2(interpolate(parameter, quality).double() + (WIDE_FRAC - frac_in))[..., None, None]
             return quantise(n.double() * replace(soft, factor), -WIDE_LIMIT, WIDE_LIMIT).to(torch.float32)
         out = torch.empty_like(n)
-        for rows, result in zip(n.split(ROWS, 2), out.split(ROWS, 2), strict=True):
-            result.copy_(rows.double().mul_(factor).add_(0.5).floor_())  # what float32 does not hold exactly lies beyond the limit, and stays there
+        rows = max(1, POSITIONS // n.shape[3])
+        for some, result in zip(n.split(rows, 2), out.split(rows, 2), strict=True):
+            result.copy_(some.double().mul_(factor).add_(0.5).floor_())  # what float32 does not hold exactly lies beyond the limit, and stays there
         return out.clamp_(-WIDE_LIMIT, WIDE_LIMIT)
+
+    def _multiplier(self, name: str, quality: Tensor, frac_in: int) -> tuple[Tensor, Tensor]:
+        """Mantissas and shifts, (B, C, 1, 1) int64."""
+        e = interpolate_integers(self._integers(name), quality)[..., None, None]
+        return _table_on(e.device)[e & (STEPS - 1)], MANTISSA_BITS + frac_in - WIDE_FRAC - (e >> 10)
+
+    def _factor(self, name: str, quality: Tensor, frac_in: int) -> Tensor:
+        """What a carrier is multiplied by, (B, C, 1, 1) float64. Of fixed tables it is kept: to find it takes as long as to use it on a small picture. On a
+        GPU it is not, for the CPU would have to wait for the quality."""
+        keep = name in self._frozen and quality.device.type == "cpu"
+        key = (name, frac_in, *quality.tolist()) if keep else None
+        if key in self._factors:
+            return self._factors[key]
+        with torch.inference_mode(False):  # it outlives the call that needs it first
+            mantissa, shift = self._multiplier(name, quality, frac_in)
+            factor = mantissa.double() * torch.exp2(-shift.double())
+        if keep:
+            if len(self._factors) >= KEPT:
+                self._factors = {}
+            self._factors[key] = factor
+        return factor
 
 
 class ExactUnits(ExactGain):

@@ -15,6 +15,7 @@ from neuralcodec.nn.carriers import WIDE_LIMIT, add_wide
 from neuralcodec.nn.exact_convs import NarrowConv2d, WideConv2d
 from neuralcodec.nn.selection import WIDTHS, SlimmableUnit
 from neuralcodec.nn.slimmable import copy_through, leading
+from neuralcodec.nn.wide_input import WideInput
 
 
 class ExactBlock(SlimmableUnit):
@@ -102,11 +103,11 @@ class ExactPointwise(SlimmableUnit):
 
 
 class ExactSubpixel(nn.Module):
-    """Subpixel's twin: wide (B, cin, H, W) -> wide (B, cout, 2H, 2W)."""
+    """Subpixel's twin: wide (B, cin, H, W) or WideInput -> wide (B, cout, 2H, 2W)."""
 
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()
         self.conv = WideConv2d(cin, 4 * cout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | WideInput) -> Tensor:
         return F.pixel_shuffle(self.conv(x), 2)

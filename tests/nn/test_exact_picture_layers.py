@@ -13,12 +13,13 @@ from neuralcodec.core.errors import UsageError
 from neuralcodec.nn import bfloat16
 from neuralcodec.nn.bfloat16 import BYTE_LIMIT, carrier_on, use_carriers
 from neuralcodec.nn.carriers import NARROW_LIMIT, WIDE_FRAC, WIDE_LIMIT, int64_execution, observing, requantise
-from neuralcodec.nn.exact_convs import SPARSE_CHANNELS, ExactHead, NarrowConv2d, WideConv2d, _without_zeros
+from neuralcodec.nn.exact_convs import ExactHead, NarrowConv2d, WideConv2d
 from neuralcodec.nn.exact_filters import rounding_half
 from neuralcodec.nn.exact_gain import EXPONENT_LIMIT, STEPS, TABLE, ExactContextUnits, ExactLatentGain, ExactUnits
 from neuralcodec.nn.exact_slimmable import ExactBlock, ExactPointwise, ExactSubpixel, ExactTrunk
 from neuralcodec.nn.selection import WIDTHS
 from neuralcodec.nn.slimmable import leading
+from neuralcodec.nn.wide_input import ROW, SPARSE_CHANNELS, SPARSE_ROW, WideInput
 
 
 def rounding(layer):
@@ -138,17 +139,35 @@ def test_int64_execution_is_the_definition(name, style):
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 1.0])
 def test_channels_of_zeros_may_be_left_out(share):
-    """With enough of them a wide convolution skips what is zero everywhere, and nothing else."""
+    """With enough of them a wide convolution skips what is zero in all of a row of positions, and nothing else."""
     generator = torch.Generator().manual_seed(7)
     layer = WideConv2d(SPARSE_CHANNELS, 24).eval()
     layer.load_integers(*random_integers(layer, generator))
-    x = make_input(SPARSE_CHANNELS, layer.limit_in, (3, 4))
+    x = make_input(SPARSE_CHANNELS, layer.limit_in, (9, SPARSE_ROW // 6))
     x[:, torch.rand(SPARSE_CHANNELS, generator=generator) < share] = 0
+    x[0, 7, 2:] = 0  # in all rows but the first
     x[0, 5, 2, 3] = 1  # a single one keeps its channel
-    flat = x[0].flatten(1).t().float()
-    kept, weights = _without_zeros(flat, torch.ones(SPARSE_CHANNELS, 1))
-    assert len(weights) == kept.shape[1] == (SPARSE_CHANNELS if share == 0 else int(x.flatten(2).any(2).any(0).sum()))
+    given, channels = WideInput(carrier(x)[:1]), torch.arange(SPARSE_CHANNELS, dtype=torch.float64)[:, None]
+    kept = [weight[:, 0].long() for _, weight in given.rows(channels)]
+    flat = x[0].flatten(1).t()
+    assert [k.tolist() for k in kept] == [row.any(0).nonzero()[:, 0].tolist() if share else list(range(SPARSE_CHANNELS)) for row in flat.split(SPARSE_ROW)]
     assert torch.equal(layer(carrier(x), 24).double(), layer(x, 24).double())
+
+
+@pytest.mark.parametrize("cin", [20, SPARSE_CHANNELS])
+def test_an_input_may_be_shared(cin, threads):
+    """By layers of any kind, in every execution, and over more than one row of positions."""
+    generator = torch.Generator().manual_seed(8)
+    layers = WideConv2d(cin, 24).eval(), WideConv2d(cin, 3, frac_out=8, limit_out=1 << 17).eval()
+    x = make_input(cin, layers[0].limit_in, (3, ROW // 6))[:2]
+    x[:, ::2] = 0
+    shared, defined_shared = WideInput(carrier(x)), WideInput(x)
+    for layer in layers:
+        trained = layer.train()(shared)
+        assert trained.requires_grad
+        layer.load_integers(*random_integers(layer.eval(), generator))
+        assert torch.equal(layer(defined_shared), layer(x))
+        assert torch.equal(layer(shared).long(), layer(x))
 
 
 @pytest.mark.parametrize("style", ["random", "limit"])
@@ -279,6 +298,22 @@ def test_gains_agree_with_their_definition(style, threads):
         product = n * TABLE[e & 1023].item()
         y = (product + (1 << (s - 1))) >> s if s > 0 else product << -s
         assert units.scale(x, torch.tensor([0, 77, 199, 200]))[1, c, 0, 0] == min(max(y, -WIDE_LIMIT), WIDE_LIMIT)
+
+
+def test_factors_of_gains_are_kept_until_the_tables_change():
+    gain, x = ExactLatentGain(4, 1.0, 4.0).eval().requires_grad_(False), make_input(4, 3000, (2, 3))
+    tables = torch.arange(36).view(9, 4) * 100, -torch.arange(36).view(9, 4) * 70
+    for table, quality in itertools.product(tables, (torch.tensor([30]), torch.tensor([31]), torch.tensor([0, 50, 120, 200]))):
+        gain.load_integers({"decode": table})
+        with int64_execution():
+            expected = gain.unscale(x / 16, quality)
+        for mode in (True, False, True):
+            with torch.inference_mode(mode):
+                assert torch.equal(gain.unscale(x / 16, quality).long(), expected)
+    with torch.no_grad():
+        gain.decode.add_(1)
+    gain.load_state_dict(gain.state_dict())
+    assert not torch.equal(gain.unscale(x / 16, quality).long(), expected)
 
 
 def test_gains_train_as_they_are_deployed():
