@@ -11,9 +11,9 @@ ROW = 2048
 """Positions that are worked on at a time, so that temporaries stay in the cache."""
 SPARSE_CHANNELS = 192
 """From so many input channels on it pays to look for those that are zero; on a GPU it never does, for the CPU would have to wait."""
-SPARSE_ROW = 192
+SPARSE_ROW = 128
 """Then positions are fewer at a time: the fewer, the more channels are zero in all of them, and the more often weights are gathered."""
-SPARSE_SHARE = 0.8
+SPARSE_SHARE = 0.9
 """Of the channels; where more are left, all are taken."""
 
 
