@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,12 +18,12 @@ SPARSE_SHARE = 0.9
 """Of the channels; where more are left, all are taken."""
 
 
+@dataclass(eq=False)
 class WideInput:
     """A wide tensor ``x`` (B, C, H, W) for more than one convolution: what is zero is looked for once."""
 
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
-        self._channels: list[Tensor | None] | None = None
+    x: Tensor
+    _channels: list[Tensor | None] | None = field(default=None, init=False, repr=False)
 
     def rows(self, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """With weights (C, M): rows of positions (n, c) and what they are multiplied by (c, M), both in the weights' type. What is left out adds nothing,
