@@ -17,8 +17,8 @@ CELL = 8
 MIN_SIZE = 48
 """Below this many luma samples in either direction the flow's pyramid has no level; motion is then taken as none."""
 MAX_VECTOR = 256.0
-PATCH, STRIDE = 16, 8
-"""Of the flow's patches, in samples of its finest level, which is half the size. Found by trial: smoother flow costs fewer bits; patches of 8 samples every 3, the library's
+FINEST, PATCH, STRIDE = 1, 16, 8
+"""The flow's finest level, half the size, and its patches, in samples of it. Found by trial: smoother flow costs fewer bits; patches of 8 samples every 3, the library's
 preset, took 0.5 % more of them on six validation clips, and a finest level of full size 1.6 % more."""
 
 _local = threading.local()
@@ -61,6 +61,8 @@ def _estimator():
         cv2 = _cv2()
         cv2.setNumThreads(1)  # workers already share the cores, and one thread gives one result
         _local.dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        _local.dis.setPatchSize(PATCH)
         _local.dis.setPatchStride(STRIDE)
+    # For a small picture the library chooses others, and keeps them for all that follow.
+    _local.dis.setFinestScale(FINEST)
+    _local.dis.setPatchSize(PATCH)
     return _local.dis

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from neuralcodec.codecs.estimation import CELL
+from neuralcodec.codecs.estimation import CELL, estimate_flow
 from neuralcodec.codecs.motion_search import MotionSearch, quantiser_step
 from neuralcodec.nn.compensation import compensate
 
@@ -90,3 +90,17 @@ def test_the_quantiser_s_step_falls_with_quality():
     assert 100 < steps[0] < 110
     former = quantiser_step(torch.arange(201), (1.3, 5.3)).flatten()
     assert former[0] == steps[0] and 6 < former[-1] < 7
+
+
+@pytest.mark.parametrize("size", [(48, 64), (64, 64), (120, 176), (128, 160)])
+def test_flow_does_not_depend_on_the_pictures_before(size):
+    def pair(height: int, width: int) -> list[np.ndarray]:
+        wide = texture(3, 384)[0, 0, :height, : width + 2].round().numpy().astype(np.uint8)
+        return [wide[:, 2:], wide[:, :-2]]
+
+    pictures = pair(240, 352)
+    first = estimate_flow(*pictures)
+    small = estimate_flow(*pair(*size))
+    assert np.array_equal(estimate_flow(*pictures), first)
+    assert np.array_equal(estimate_flow(*pair(*size)), small)
+    assert np.abs(np.median(first, (0, 1)) - (2, 0)).max() < 0.1

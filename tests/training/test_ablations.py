@@ -239,7 +239,7 @@ def test_training_sees_the_same_latents(name: str, zero: list[int], skip: float 
     reference, quality = Reference(first.y, first.uv), torch.tensor([150])
     flow = torch.tensor([6.0, -4.0]).view(1, 2, 1, 1).expand(1, 2, SIZE[0] // 8, SIZE[1] // 8)
     torch.manual_seed(0)
-    m = code_motion(model.motion.train(), flow, second.y, model.layers.pack(second.y, second.uv), reference, model.previous(reference)[1], quality, skip=skip)
+    m = code_motion(model.motion.train(), flow, second.y, reference, model.previous(reference)[1], quality, skip=skip)
     assert not m.value[:, zero].any() and not m.fixed.values[:, zero].any()
     assert bool(m.value[:, SUMS].any()) == (name == "grid")
     assert m.bits.isfinite().all() and m.hyper_bits.isfinite().all()
