@@ -24,6 +24,8 @@ WORSE = 9
 """Exit code when something of ours got worse."""
 RATE_PERCENT, PSNR_DB, BITS_PERCENT, SPEED_PERCENT, MEMORY_PERCENT = 0.2, 0.02, 0.2, 10.0, 5.0
 """What lies within these bounds is noise."""
+LAST_FRAMES = 16
+"""Their PSNR is compared on its own, where clips are longer: of one long group beside shorter ones it says what errors add up to (drift)."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def _codec(codec: str, pairs: list[tuple[Point, Point]]) -> list[Change]:
         if count > 1:
             found.append(judge(f"BD-rate, worst clip ({worst[1]})", None, None, worst[0], "%", RATE_PERCENT, 1))
     found += _alone(codec, pairs, rate is None and ours)
+    found += _last(codec, pairs)
     for measure, label, unit in ((m.name, m.label, m.unit) for m in MEASURES.values() if m.name != "psnr"):
         both = [
             (o.quality(measure), n.quality(measure))
@@ -152,6 +155,21 @@ def _alone(codec: str, pairs: list[tuple[Point, Point]], judged: bool) -> list[C
         for what, figures, change, unit, sign in zip(
             ("bits", "PSNR 6:1:1"), (bits, psnr), moved, ("%", "dB"), signs, strict=True
         )
+    ]
+
+
+def _last(codec: str, pairs: list[tuple[Point, Point]]) -> list[Change]:
+    """PSNR of the last frames: the mean over points, and the point where it fell most."""
+    ends = [(n, *(statistics.mean(p.frame_psnr[-LAST_FRAMES:]) for p in (o, n))) for o, n in pairs if len(n.frame_psnr) > LAST_FRAMES]
+    if not ends:
+        return []
+    rows = [("", statistics.mean(e[1] for e in ends), statistics.mean(e[2] for e in ends), len(ends))]
+    if len(ends) > 1:
+        point, old, new = min(ends, key=lambda e: e[2] - e[1])
+        rows.append((f", least ({point.clip}, {point.setting:g})", old, new, 1))
+    return [
+        Change(codec, f"PSNR 6:1:1, last {LAST_FRAMES} frames{which}", old, new, new - old, "dB", "same" if abs(new - old) <= PSNR_DB else "other", over)
+        for which, old, new, over in rows
     ]
 
 

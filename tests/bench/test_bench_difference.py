@@ -65,6 +65,15 @@ def test_without_a_curve_points_are_judged():
     assert not got_worse(differences(old, [replace(new[0], psnr=new[0].psnr - 1, bits=new[0].bits // 2)]))
 
 
+def test_what_the_last_frames_lose():
+    old = [replace(p, clip=clip, kinds="I" + "P" * 39, frame_bits=[100] * 40, frame_psnr=[36.0] * 40) for p in report()[:1] for clip in ("a.y4m", "b.y4m")]
+    new = [replace(p, frame_psnr=[36.0] * 24 + [36.0 - n] * 16) for n, p in enumerate(old)]
+    found = {c.what: (c.old, c.new, c.verdict, c.over) for c in differences(old, new) if "last" in c.what}
+    assert found == {"PSNR 6:1:1, last 16 frames": (36, 35.5, "other", 2), "PSNR 6:1:1, last 16 frames, least (b.y4m, 0)": (36, 35, "other", 1)}
+    assert not got_worse(differences(old, new))
+    assert not any("last" in c.what for c in differences(report(), report()))  # of clips that are no longer
+
+
 def test_time_is_relative_to_x264_in_the_same_run():
     assert not got_worse(differences(report(), report(slow=3.0)))  # a slower machine
     assert verdicts(changed(decode_s=1.2)) == {"decoding time / x264's decoding": "worse"}
