@@ -61,7 +61,6 @@ class MotionSearch:
             vectors = vectors + step
         return vectors, sensitivity / (1 + error / (CORRECTED * self.step**2))
 
-
     @torch.no_grad()
     def prediction(self, vectors: Tensor) -> Tensor:
         """Luma (B, 1, H, W) that decoders would make of these vectors of the grid."""
