@@ -76,6 +76,8 @@ def _stage(name: str, text: str) -> None:
            click.option("--freeze", type=click.Choice(["motion", "inter"]), help="Part of the P frames' networks that stays as it is (long, levels)."),
            click.option("--saturation", type=click.FloatRange(0, 2), default=0.0, show_default=True,
                         help="Strengthen chroma in half of the samples, by up to e to this power."),
+           click.option("--scale", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+                        help="Resize half of the samples, up or down, by up to e to this power."),
            click.option("--ablate", multiple=True, type=click.Choice(["temporal", "parts", "motion", "grid"]),
                         help="Train without it (long, levels): temporal priors, priors in parts, motion, or vectors for 8x8 (16x16 then). May be given several times."),
            click.option("--modulator", is_flag=True, help="ELF-VC's loss modulator: the distortion of P frames that fall behind intra frames weighs more (long)."),

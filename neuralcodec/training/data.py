@@ -17,6 +17,7 @@ from torch import Tensor
 
 from neuralcodec.codecs.estimation import CELL
 from neuralcodec.core.errors import InputError, UsageError
+from neuralcodec.training.rescale import draw_side, rescale
 
 SMALLEST, WHOLE_SHARE = 24, 0.15
 """Of foreign rectangles: least side in luma samples; share of those that fill the picture."""
@@ -99,17 +100,19 @@ class Batch:
 
 
 class Sampler:
-    """Random crops of consecutive frames with flips, time reversal, gamma jitter and, where asked for, chroma scaled about gray on half of them.
+    """Random crops of consecutive frames with flips, time reversal, gamma jitter and, where asked for, on half of them each, other scales and chroma
+    scaled about gray.
 
     Crops start at multiples of 8 luma samples, so that flow labels (one for 8x8) can be cut along. ``skips``: how often every frame, every second and
     every third one is taken. ``foreign``: chance that something which nothing before predicts comes into a sample with the next frame, once at
     most, see ``paste_foreign``.
     ``saturation``: the logarithm of the largest factor of chroma. (Clips that were scaled down have soft, pale chroma, and transforms that see nothing
-    else stop carrying its details.)
+    else stop carrying its details.) ``scale``: the logarithm of the largest factor by which a crop is resized, up or down, see training.rescale.
     """
 
-    def __init__(self, packs: list[Clips], seed: int, *, gamma: float = 0.15, saturation: float = 0.0, skips: tuple[float, ...] = (1.0,), foreign: float = 0.0) -> None:
-        self.packs, self.gamma, self.saturation, self.skips, self.foreign = packs, gamma, saturation, np.array(skips), foreign
+    def __init__(self, packs: list[Clips], seed: int, *, gamma: float = 0.15, saturation: float = 0.0, scale: float = 0.0,
+                 skips: tuple[float, ...] = (1.0,), foreign: float = 0.0) -> None:
+        self.packs, self.gamma, self.saturation, self.scale, self.skips, self.foreign = packs, gamma, saturation, scale, np.array(skips), foreign
         self.rng = np.random.default_rng(seed)
         self.weights = np.array([len(p.frames) for p in packs], float)
         self.weights /= self.weights.sum()
@@ -134,6 +137,9 @@ class Sampler:
         span = (frames - 1) * skip + 1
         first = pack.starts[clip] + rng.integers(pack.lengths[clip] - span + 1)
         height, width = pack.height, pack.width
+        wanted = size
+        if self.scale and rng.random() < 0.5:
+            size = draw_side(rng, size, self.scale, min(height, width))
         top, left = rng.integers((height - size) // 8 + 1) * 8, rng.integers((width - size) // 8 + 1) * 8
         reverse, mirror, turn = rng.random(3) < 0.5
         dense = np.arange(first, first + span)[:: -1 if reverse else 1]
@@ -148,6 +154,8 @@ class Sampler:
             row = pack.flow[1, dense[1:]] if reverse else pack.flow[0, dense[1:] - 1]
             f = chain_flow(row.astype(np.float32), skip)
             f = f[:, top // 8 : (top + size) // 8, left // 8 : (left + size) // 8].transpose(0, 3, 1, 2)
+        if size != wanted:
+            y, uv, f = rescale(y, uv, f, wanted)
         for axis, flip in ((-1, mirror), (-2, turn)):
             if flip:
                 y, uv = np.flip(y, axis), np.flip(uv, axis)

@@ -20,7 +20,7 @@ from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.layout import to_samples
 from neuralcodec.training.data import Sampler
-from neuralcodec.training.loss import distortion, draw_quality, psnr, quality_lambda, quality_weight, weighted_mse
+from neuralcodec.training.loss import distortion, draw_quality, psnr, quality_lambda, quality_weight, relative_cost, weighted_mse
 from neuralcodec.training.modulator import IntraErrors, LossModulator
 from neuralcodec.training.motion import PREDICTION_SHARE, code_motion
 from neuralcodec.training.widths import WidthPolicy
@@ -107,7 +107,7 @@ class InterStage:
             skip = max(self.lowest_temperature, 2 * (1 - progress) / max(1e-6, 1 - self.skip_from))
         joint = progress >= self.joint_from
         cascade = torch.tensor(CASCADE, device=device)
-        loss = torch.zeros((), device=device)
+        cost = torch.zeros(len(drawn), device=device)
         for t in range(chain.at + 1, chain.at + frames):
             better = cascade[(chain.turn + t) % len(CASCADE)]
             quality = (drawn + torch.round(chain.strength * better).long()).clamp(0, QUALITY_STEPS)
@@ -123,9 +123,9 @@ class InterStage:
                 prediction = torch.where(chain.foreign[t - 1], prediction.detach(), prediction)
             motion_rate = (m.bits + m.hyper_bits) / self.size**2
             error = weighted_mse(prediction, current)
-            loss = loss + (motion_rate * weight).mean()
+            cost = cost + motion_rate * weight
             if not joint:
-                loss = loss + (lam * PREDICTION_SHARE * error * weight).mean()
+                cost = cost + lam * PREDICTION_SHARE * error * weight
                 prediction, hidden = prediction.detach(), hidden.detach()
             context = self.model.inter.context(prediction, hidden)
             latent_y, z = self.model.inter.analyse(current, prediction, context, quality)
@@ -136,7 +136,7 @@ class InterStage:
             decoded = self.model.inter.synthesise(c.value, prediction, context, quality)
             rate = (c.bits + c.hyper_bits) / self.size**2
             mu = 1.0 if self.modulator is None else self.modulator.factors(t, quality)
-            loss = loss + ((rate + lam * mu * distortion(decoded, current)) * weight).mean()
+            cost = cost + (rate + lam * mu * distortion(decoded, current)) * weight
             reference = Reference(*_samples_ste(self.model.layers.unpack(decoded)), c.fixed, m.fixed)
             with torch.no_grad():
                 coded_error = weighted_mse(decoded, current)
@@ -152,7 +152,9 @@ class InterStage:
                     metrics["psnr_last"] = float(psnr(coded_error).mean())
         metrics["frame"] = chain.at + frames / 2  # after the intra frame, in the mean
         chain.at, chain.reference = chain.at + frames - 1, reference.detach()
-        return loss / (frames - 1) + penalty, metrics
+        mean = cost / (frames - 1)
+        metrics["cost"] = float(mean.detach().mean())
+        return relative_cost(mean) + penalty, metrics
 
     def _begin(self, frames: int) -> Chain:
         """New samples, after their intra frames, for up to ``chain`` steps of ``frames`` - 1 P frames."""

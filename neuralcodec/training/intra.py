@@ -13,7 +13,7 @@ from neuralcodec.codecs.coding import CONTEXTUAL, LAMBDAS
 from neuralcodec.codecs.intra import IntraModel
 from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.training.data import Sampler
-from neuralcodec.training.loss import distortion, draw_quality, packed_mse, psnr, quality_lambda, quality_weight
+from neuralcodec.training.loss import distortion, draw_quality, packed_mse, psnr, quality_lambda, quality_weight, relative_cost
 from neuralcodec.training.widths import randomise_widths
 
 
@@ -49,8 +49,8 @@ class IntraStage:
         rate = (latent.bits + latent.hyper_bits) / pixels
         errors = packed_mse(decoded, x)
         cost = rate if progress < self.prior_first else rate + quality_lambda(quality) * distortion(decoded, x)
-        loss = (cost * quality_weight(quality)).mean()
-        return loss, {"bpp": float(rate.detach().mean()), "bpp_hyper": float(latent.hyper_bits.detach().mean()) / pixels,
-                      "psnr_y": float(psnr(errors[0].detach()).mean()), "psnr_u": float(psnr(errors[1].detach()).mean()),
+        cost = cost * quality_weight(quality)
+        return relative_cost(cost), {"cost": float(cost.detach().mean()), "bpp": float(rate.detach().mean()),
+                      "bpp_hyper": float(latent.hyper_bits.detach().mean()) / pixels, "psnr_y": float(psnr(errors[0].detach()).mean()), "psnr_u": float(psnr(errors[1].detach()).mean()),
                       "skipped": float(latent.skipped)}
 

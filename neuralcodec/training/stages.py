@@ -47,7 +47,7 @@ STAGES = ("intra", "motion", "inter", "long", "levels")
 @dataclass(frozen=True, kw_only=True)
 class StageOptions(RunOptions):
     """``stage``: one of STAGES; ``frames``: how many are unrolled, ``chain``: see InterStage, and ``freeze``: which of motion and inter is not trained (long, levels);
-    ``saturation``: see training.data; ``ablate``: what is switched off, see training.ablations (long, levels); ``modulator``: see training.modulator (long);
+    ``saturation`` and ``scale``: see training.data; ``ablate``: what is switched off, see training.ablations (long, levels); ``modulator``: see training.modulator (long);
     ``freeze_normalisation``: steps after which it does not change any more, see training.normalisation (long); None: none;
     ``floating``: train in floating point what starts from the file of an exact model (to be exported with ``--exact`` again)."""
 
@@ -56,6 +56,7 @@ class StageOptions(RunOptions):
     chain: int | None = None
     freeze: str | None = None
     saturation: float = 0.0
+    scale: float = 0.0
     floating: bool = False
     ablate: tuple[str, ...] = ()
     modulator: bool = False
@@ -76,7 +77,9 @@ def run_stage(options: StageOptions) -> Flagship:
     resumed = [str(options.run)] if (options.run / "state.safetensors").exists() else []
     exact = all_exact([*resumed] if options.floating else [*options.init, *resumed])
     model = ExactFlagship() if exact else Flagship()
-    for source in options.init:  # later ones override what earlier ones hold
+    # Later ones override what earlier ones hold. The run's own weights too, although they are read again with the rest of its state: what follows asks what
+    # has been learned already.
+    for source in [*options.init, *resumed]:
         load_initial(model, source)
     model.to(device, memory_format=torch.channels_last).train()
     ablations = Ablations(model, options.ablate)
@@ -87,7 +90,7 @@ def run_stage(options: StageOptions) -> Flagship:
         for clips, folder in zip(packs, options.data, strict=True):
             clips.flow = np.array(load_flow(clips, options.cache, folder.name))
     inter = options.stage in ("inter", "long", "levels")
-    sampler = Sampler(packs, seed, saturation=options.saturation, skips=FRAME_SKIPS if inter else (1.0,), foreign=FOREIGN_CHANCE if inter else 0.0)
+    sampler = Sampler(packs, seed, saturation=options.saturation, scale=options.scale, skips=FRAME_SKIPS if inter else (1.0,), foreign=FOREIGN_CHANCE if inter else 0.0)
     if options.freeze not in (None, "motion", "inter") or (options.freeze and options.stage not in ("long", "levels")):
         raise UsageError(f"--freeze {options.freeze}: motion or inter, of the stages long and levels")
     build = {"intra": _intra, "motion": _motion, "inter": _inter, "long": _long, "levels": _levels}[options.stage]
@@ -96,6 +99,8 @@ def run_stage(options: StageOptions) -> Flagship:
     for p in model.parameters():
         p.requires_grad_(id(p) in trained)
     kept = {} if getattr(stage, "modulator", None) is None else {"modulator": stage.modulator.mu}
+    if isinstance(policy := getattr(stage, "widths", None), LearnedWidths):
+        kept |= policy.kept()
     normalisation = ChannelNormalisation(model, options.freeze_normalisation) if options.freeze_normalisation else None
     if normalisation is not None:
         kept |= normalisation.kept()
@@ -210,7 +215,7 @@ def _long(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
 def _levels(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     """From a model whose widths were learned already the stage goes on with these."""
     frames = options.frames or 8
-    policy = LearnedWidths() if LearnedWidths.initialise(model) else LearnedWidths(freeze_from=0.0)
+    policy = LearnedWidths() if LearnedWidths.initialise(model) else LearnedWidths(freeze_from=torch.tensor(0.0))
     if policy.freeze_from > 0 and (options.chain or 1) > 1:
         raise UsageError("--chain: widths that are still to be learned are drawn for every step")
     stage = InterStage(model, sampler, policy, options.size or 128, frames=lambda p: min(frames, 4 if p < 0.4 else 6 if p < 0.8 else 8),

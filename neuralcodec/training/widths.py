@@ -54,9 +54,13 @@ class LearnedWidths:
     targets: tuple[float, ...] = (1.0, 0.45, 0.16)
     ascent: float = 0.02
     temperature_start: float = 4.0
-    freeze_from: float = 0.4
+    freeze_from: Tensor = field(default_factory=lambda: torch.tensor(0.4))
     """Progress from which the selection is frozen to its arg max; 0: from the start."""
-    alphas: list[float] = field(default_factory=lambda: [0.0, 0.05, 0.1])
+    alphas: Tensor = field(default_factory=lambda: torch.tensor([0.0, 0.05, 0.1]))
+
+    def kept(self) -> dict[str, Tensor]:
+        """What a run has to keep of it, by name: of a selection that is being learned, a run that is resumed could not tell otherwise that it is."""
+        return {"widths.freeze_from": self.freeze_from, "widths.alphas": self.alphas}
 
     @staticmethod
     def initialise(model: nn.Module) -> bool:
@@ -75,8 +79,9 @@ class LearnedWidths:
         weights = unit_weights(model)
         full = sum(w * u.macs_per_position(1.0) for w, u in zip(weights.values(), units(model).values()))
         used = torch.zeros(())
-        frozen = progress >= self.freeze_from or level == 1
-        temperature = 0.0 if frozen else max(0.3, self.temperature_start * (1 - progress / self.freeze_from))
+        freeze_from = float(self.freeze_from)
+        frozen = progress >= freeze_from or level == 1
+        temperature = 0.0 if frozen else max(0.3, self.temperature_start * (1 - progress / freeze_from))
         for name, unit in units(model).items():
             macs = torch.tensor([unit.macs_per_position(w) * weights[name] / full for w in WIDTHS])
             if frozen or name.startswith("intra."):
@@ -87,9 +92,10 @@ class LearnedWidths:
                 used = used + (unit.mixture * macs.to(unit.mixture.device)).sum().cpu()
         gap = float(used.detach()) - self.targets[level - 1]
         if not frozen:
-            self.alphas[level - 1] = max(0.0, self.alphas[level - 1] + self.ascent * gap)
-        penalty = self.alphas[level - 1] * used if not frozen else torch.zeros(())
-        return penalty, {f"complexity_{level}": float(used.detach()), f"alpha_{level}": self.alphas[level - 1]}
+            self.alphas[level - 1] = (self.alphas[level - 1] + self.ascent * gap).clamp_min(0.0)
+        alpha = float(self.alphas[level - 1])
+        penalty = alpha * used if not frozen else torch.zeros(())
+        return penalty, {f"complexity_{level}": float(used.detach()), f"alpha_{level}": alpha}
 
 
 def expected_complexity(model: nn.Module, level: int) -> float:

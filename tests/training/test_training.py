@@ -30,7 +30,7 @@ from neuralcodec.nn.selection import units
 from neuralcodec.training.data import Batch, Clips, Sampler, chain_flow, decode_pack, paste_foreign
 from neuralcodec.training.flow import load_flow
 from neuralcodec.training.inter import InterStage
-from neuralcodec.training.loss import psnr, quality_lambda, weighted_mse
+from neuralcodec.training.loss import psnr, quality_lambda, relative_cost, weighted_mse
 from neuralcodec.training.stages import StageOptions, load_initial, run_stage
 from neuralcodec.training.widths import LearnedWidths, RandomWidths, expected_complexity
 
@@ -92,13 +92,13 @@ def test_flow_labels_point_backwards_in_luma_samples(clips: Clips) -> None:
     assert np.allclose(np.median(clips.flow[1, :5, 4:-4, 4:-4].astype(float), (0, 1, 2)), [3, 1], atol=0.3)
 
 
-@pytest.mark.parametrize("skips", [(1.0,), (0.0, 1.0)])
+@pytest.mark.parametrize(("skips", "scale"), [((1.0,), 0.0), ((0.0, 1.0), 0.0), ((1.0,), 0.4)])
 @pytest.mark.parametrize("seed", range(6))
-def test_crops_flips_and_reversal_keep_flow_and_frames_together(clips: Clips, seed: int, skips: tuple[float, ...]) -> None:
+def test_crops_flips_and_reversal_keep_flow_and_frames_together(clips: Clips, seed: int, skips: tuple[float, ...], scale: float) -> None:
     """Warping the earlier frame of a batch by its flow label must give the later one, however it was turned and whatever was left out."""
     from neuralcodec.nn.compensation import compensate
 
-    batch = Sampler([clips], seed, gamma=0.0, skips=skips).batch(64, 4, 3, flow=True)
+    batch = Sampler([clips], seed, gamma=0.0, skips=skips, scale=scale).batch(64, 4, 3, flow=True)
     y, uv = batch.y.float(), batch.uv.float()
     for t in (1, 2):
         still = (y[t] - y[t - 1]).square().mean()
@@ -160,6 +160,15 @@ def test_lambda_is_geometric_and_loss_weights_planes() -> None:
     assert float(psnr(torch.tensor(0.01))) == pytest.approx(20.0, abs=1e-4)
 
 
+def test_a_share_of_the_cost_counts_alike_in_all_samples() -> None:
+    """But for those that cost next to nothing."""
+    cost = torch.tensor([0.001, 0.5, 5.0], requires_grad=True)
+    relative_cost(cost).backward()
+    share = 3 * cost.grad * cost.detach()
+    assert share[0] < 0.01
+    assert share[1:].tolist() == pytest.approx([5 / 6, 50 / 51], abs=1e-5)
+
+
 def test_inter_stage_learns_on_a_moving_texture(clips: Clips) -> None:
     torch.manual_seed(0)
     random.seed(0)
@@ -171,10 +180,10 @@ def test_inter_stage_learns_on_a_moving_texture(clips: Clips) -> None:
 
     @torch.no_grad()
     def same_batches() -> float:
-        """The loss of four steps that are the same whenever this is called: a step's own loss varies with its quality."""
+        """The cost of four steps that are the same whenever this is called: a step's own varies with its quality."""
         fixed = replace(stage, sampler=Sampler([clips], 1))
         torch.manual_seed(1)
-        return float(np.mean([float(fixed.step(0.3)[0]) for _ in range(4)]))
+        return float(np.mean([fixed.step(0.3)[1]["cost"] for _ in range(4)]))
 
     before = same_batches()
     for _ in range(25):
@@ -335,6 +344,24 @@ def test_selection_moves_towards_its_complexity_target() -> None:
     assert expected_complexity(model, 3) < expected_complexity(model, 2) + 1e-9
 
 
+def test_a_resumed_run_knows_whether_it_learns_widths(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One that began from widths that were learned leaves them alone, without being told again what it began from; one that learns them goes on learning, under
+    the same penalty."""
+    monkeypatch.setattr("neuralcodec.training.stages.Flagship", lambda config=None: Flagship(config or SMALL))
+    policies: list[LearnedWidths] = []
+    kept = LearnedWidths.kept
+    monkeypatch.setattr(LearnedWidths, "kept", lambda self: policies.append(self) or kept(self))
+    options = StageOptions(stage="levels", data=(folder / "clips",), run=tmp_path / "new", cache=folder / "cache", steps=2, size=64, batch=1, frames=2, threads=1)
+    run_stage(options)
+    first = run_stage(replace(options, steps=4))
+    assert [float(p.freeze_from) for p in policies] == pytest.approx([0.4, 0.4])
+    learned = replace(options, run=tmp_path / "learned")
+    run_stage(replace(learned, init=(str(tmp_path / "new"),)))
+    last = run_stage(replace(learned, steps=4))
+    assert [float(p.freeze_from) for p in policies[2:]] == [0.0, 0.0]
+    assert all(a.selection.choose(i) == b.selection.choose(i) for i in (2, 3) for a, b in zip(units(first).values(), units(last).values(), strict=True))
+
+
 def test_widths_that_were_learned_stay() -> None:
     """A second stage "levels" goes on with the selection that it finds, undisturbed from the start."""
     model = Flagship(SMALL)
@@ -343,7 +370,7 @@ def test_widths_that_were_learned_stay() -> None:
         with torch.no_grad():
             unit.selection.logits[1:].zero_()[:, number % 3] = 3.0
     assert not LearnedWidths.initialise(model)
-    policy = LearnedWidths(freeze_from=0.0)
+    policy = LearnedWidths(freeze_from=torch.tensor(0.0))
     for _ in range(12):
         penalty, _ = policy.draw(model, 0.0)
         assert float(penalty) == 0 and all(u.mixture is None for u in units(model).values())
