@@ -7,8 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from neuralcodec.codecs import motion_search
 from neuralcodec.codecs.estimation import CELL, estimate_flow
-from neuralcodec.codecs.motion_search import MotionSearch, _smoothness, quantiser_step
+from neuralcodec.codecs.motion_search import MotionSearch, quantiser_step
 from neuralcodec.nn.compensation import compensate
 
 FINE, COARSE = torch.full((1, 1, 1, 1), 6.5), torch.full((1, 1, 1, 1), 104.0)
@@ -65,24 +66,28 @@ def test_where_bits_are_dear_vectors_are_smooth():
 
 
 def test_vectors_follow_a_region_however_smooth_they_have_to_be():
-    """What was decoded before lies a little off what was shot: by 0.3 samples here, and nothing in the flow between source pictures says so."""
+    """What was decoded before lies a little off what was shot: by 0.25 samples here, and nothing in the flow between source pictures says so."""
     reference = 128 + 0.2 * (texture(6, 192) - 128)
     current = predict(reference, cells(0.25, -0.25, 192))
     vectors, _ = MotionSearch(current, reference, torch.full((1, 1, 1, 1), 25.0)).search([cells(0, 0, 192)])
     assert inside(vectors - cells(0.25, -0.25, 192)).abs().mean() < 0.02
 
 
-def test_noise_moves_vectors_less_where_the_flow_stands_still():
+def test_noise_moves_vectors_less_where_the_flow_stands_still(monkeypatch):
     rng = torch.Generator().manual_seed(8)
-    reference = texture(8, 192)
+    reference = 128 + 0.1 * (texture(8, 192) - 128)
     current = (reference + 3 * torch.randn(reference.shape, generator=rng)).clamp(0, 255)
     restless = 0.1 * torch.randn(1, 2, 24, 24, generator=rng)
     step = torch.full((1, 1, 1, 1), 10.0)
-    still, moving = (_smoothness(flow, step) for flow in (cells(0, 0, 192), restless))
+    still, moving = (motion_search._smoothness(flow, step) for flow in (cells(0, 0, 192), restless))
     assert still.min() > 5 * moving.max()
-    search = MotionSearch(current, reference, step)
-    a, b = (search.search([flow], iterations=4)[0] for flow in (cells(0, 0, 192), restless))
-    assert a.square().mean() < 0.5 * b.square().mean()
+
+    def moved() -> float:
+        return float(MotionSearch(current, reference, step).search([cells(0, 0, 192)], iterations=4)[0].square().mean())
+
+    smooth = moved()
+    monkeypatch.setattr(motion_search, "_smoothness", lambda flow, step: moving)
+    assert smooth < 0.5 * moved()
 
 
 def test_sensitivity_tells_what_an_error_costs():
