@@ -29,7 +29,8 @@ enums:
     8: tile
     9: alpha
     10: attachment
-    11: unknown
+    11: chroma
+    12: unknown
 types:
   uvar_group:
     seq:
@@ -124,7 +125,7 @@ types:
         type: uvar
       - id: pixel_format
         type: u1
-        valid: {max: 1}
+        valid: {max: 2}
       - id: time_base
         type: ratio
       - id: frame_rate
@@ -259,6 +260,7 @@ types:
             packet_type::tile: tile
             packet_type::alpha: alpha
             packet_type::attachment: attachment
+            packet_type::chroma: chroma
       - id: crc
         type: u4
         doc: CRC-32C of all bytes of the packet before it.
@@ -388,6 +390,17 @@ types:
       - id: quality
         type: u1
         valid: {max: 200}
+      - id: modes
+        type: modes
+      - id: payload
+        size-eos: true
+  chroma:
+    seq:
+      - id: number
+        type: uvar
+      - id: plane
+        type: u1
+        valid: {min: 1, max: 2}
       - id: modes
         type: modes
       - id: payload

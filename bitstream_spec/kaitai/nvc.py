@@ -26,7 +26,8 @@ class Nvc(KaitaiStruct):
         tile = 8
         alpha = 9
         attachment = 10
-        unknown = 11
+        chroma = 11
+        unknown = 12
     def __init__(self, _io, _parent=None, _root=None):
         super(Nvc, self).__init__(_io)
         self._parent = _parent
@@ -152,6 +153,30 @@ class Nvc(KaitaiStruct):
                 pass
                 self.items[i]._fetch_instances()
 
+
+
+    class Chroma(KaitaiStruct):
+        def __init__(self, _io, _parent=None, _root=None):
+            super(Nvc.Chroma, self).__init__(_io)
+            self._parent = _parent
+            self._root = _root
+            self._read()
+
+        def _read(self):
+            self.number = Nvc.Uvar(self._io, self, self._root)
+            self.plane = self._io.read_u1()
+            if not self.plane >= 1:
+                raise kaitaistruct.ValidationLessThanError(1, self.plane, self._io, u"/types/chroma/seq/1")
+            if not self.plane <= 2:
+                raise kaitaistruct.ValidationGreaterThanError(2, self.plane, self._io, u"/types/chroma/seq/1")
+            self.modes = Nvc.Modes(self._io, self, self._root)
+            self.payload = self._io.read_bytes_full()
+
+
+        def _fetch_instances(self):
+            pass
+            self.number._fetch_instances()
+            self.modes._fetch_instances()
 
 
     class End(KaitaiStruct):
@@ -293,8 +318,8 @@ class Nvc(KaitaiStruct):
             self.width = Nvc.Uvar(self._io, self, self._root)
             self.height = Nvc.Uvar(self._io, self, self._root)
             self.pixel_format = self._io.read_u1()
-            if not self.pixel_format <= 1:
-                raise kaitaistruct.ValidationGreaterThanError(1, self.pixel_format, self._io, u"/types/header/seq/3")
+            if not self.pixel_format <= 2:
+                raise kaitaistruct.ValidationGreaterThanError(2, self.pixel_format, self._io, u"/types/header/seq/3")
             self.time_base = Nvc.Ratio(self._io, self, self._root)
             self.frame_rate = Nvc.Ratio(self._io, self, self._root)
             self.primaries = self._io.read_u1()
@@ -493,6 +518,11 @@ class Nvc(KaitaiStruct):
                 self._raw_body = self._io.read_bytes(self.len_body.value)
                 _io__raw_body = KaitaiStream(BytesIO(self._raw_body))
                 self.body = Nvc.Attachment(_io__raw_body, self, self._root)
+            elif _on == Nvc.PacketType.chroma:
+                pass
+                self._raw_body = self._io.read_bytes(self.len_body.value)
+                _io__raw_body = KaitaiStream(BytesIO(self._raw_body))
+                self.body = Nvc.Chroma(_io__raw_body, self, self._root)
             elif _on == Nvc.PacketType.end:
                 pass
                 self._raw_body = self._io.read_bytes(self.len_body.value)
@@ -547,6 +577,9 @@ class Nvc(KaitaiStruct):
                 pass
                 self.body._fetch_instances()
             elif _on == Nvc.PacketType.attachment:
+                pass
+                self.body._fetch_instances()
+            elif _on == Nvc.PacketType.chroma:
                 pass
                 self.body._fetch_instances()
             elif _on == Nvc.PacketType.end:

@@ -14,10 +14,10 @@ from .rans import StreamError
 SIGNATURE = bytes.fromhex("894E56430D0A1A0A")
 GOP_MARKER = bytes.fromhex("D3A1F58B0CE692B7")
 END_MARKER = bytes.fromhex("9C17E6DA835FB22E")
-GOP, FRAME_I, FRAME_P, SIDE, INDEX, END, HEADER_COPY, TILE, ALPHA, ATTACHMENT = range(1, 11)
-KNOWN_FLAGS = {GOP: 0, FRAME_I: 15, FRAME_P: 15, SIDE: 7, INDEX: 0, END: 0, HEADER_COPY: 0, TILE: 0, ALPHA: 0, ATTACHMENT: 0}
-TILES = 1
-"""The feature of pictures in tiles."""
+GOP, FRAME_I, FRAME_P, SIDE, INDEX, END, HEADER_COPY, TILE, ALPHA, ATTACHMENT, CHROMA = range(1, 12)
+KNOWN_FLAGS = {GOP: 0, FRAME_I: 15, FRAME_P: 15, SIDE: 7, INDEX: 0, END: 0, HEADER_COPY: 0, TILE: 0, ALPHA: 0, ATTACHMENT: 0, CHROMA: 0}
+TILES, FULL_CHROMA = 1, 2
+"""The features of pictures in tiles and in 4:4:4."""
 
 
 def _crc_entry(byte: int) -> int:
@@ -122,7 +122,7 @@ class Frame:
 
 @dataclass
 class Part:
-    """A tile of a still picture, or alpha (of a tile); ``quality`` is alpha's."""
+    """A tile of a still picture, or alpha or a chroma plane (of a tile); ``quality`` is alpha's."""
 
     number: int
     quality: int
@@ -132,14 +132,15 @@ class Part:
 
 @dataclass
 class Stream:
-    """A whole stream: header fields by name, frames in decode order, side packets by their fields; of a still picture its tiles, alpha
-    and, by kind, attachments. ``tile_size`` is 0 without tiles."""
+    """A whole stream: header fields by name, frames in decode order, side packets by their fields; of a still picture its tiles, alpha,
+    chroma in 4:4:4 by plane (1: U, 2: V) and, by kind, attachments. ``tile_size`` is 0 without tiles."""
 
     header: dict[str, Any]
     frames: list[Frame] = field(default_factory=list)
     sides: list[dict[str, Any]] = field(default_factory=list)
     tiles: list[Part] = field(default_factory=list)
     alpha: list[Part] = field(default_factory=list)
+    chroma: dict[int, list[Part]] = field(default_factory=lambda: {1: [], 2: []})
     attachments: dict[int, bytes] = field(default_factory=dict)
 
     @property
@@ -160,9 +161,9 @@ def read_header(data: bytes) -> tuple[dict[str, Any], int]:
         raise StreamError(f"version {major} of the format")
     c = Cursor(data[14 : 14 + length])
     features = c.uvar()
-    if features & ~TILES:
+    if features & ~(TILES | FULL_CHROMA):
         raise StreamError(f"required features {features:#x}")
-    h: dict[str, Any] = {"width": c.uvar(1, 65535), "height": c.uvar(1, 65535), "pixel_format": c.unsigned(1, 0, 1)}
+    h: dict[str, Any] = {"width": c.uvar(1, 65535), "height": c.uvar(1, 65535), "pixel_format": c.unsigned(1, 0, 2)}
     h |= {"time_base": c.ratio(), "frame_rate": c.ratio(0)}
     highest = {"primaries": 255, "transfer": 255, "matrix": 255, "full_range": 2, "chroma_location": 15}
     h |= {name: c.unsigned(1, 0, high) for name, high in highest.items()}
@@ -172,6 +173,10 @@ def read_header(data: bytes) -> tuple[dict[str, Any], int]:
     h |= {"gop_size": c.uvar(0, 2**31 - 1), "quality": c.unsigned(1, 0, 200)}
     h |= {"side_streams": [_side_stream(c) for _ in range(c.uvar(0, 256))], "metadata": c.map()}
     h |= {"chapters": [_chapter(c) for _ in range(c.uvar(0, 4096))], "encoder": c.text(0, 256)}
+    if features & FULL_CHROMA:
+        _within(h["still"], 1, 1)
+    if bool(features & FULL_CHROMA) != (h["pixel_format"] == 2):
+        raise StreamError("4:4:4 without its feature, or the other way round")
     if features & TILES:
         h |= {"tile_units": c.unsigned(1, 1, 32)}
         _within(h["still"], 1, 1)
@@ -292,7 +297,7 @@ def read_stream(data: bytes) -> Stream:
         position = c.position
         if kind == 0 or kind >= 12:
             raise StreamError(f"a packet of type {kind} at byte {start}")
-        if kind > ATTACHMENT or (kind > HEADER_COPY and not header["still"]):
+        if kind > CHROMA or (kind > HEADER_COPY and not header["still"]):
             continue
         if flags & ~KNOWN_FLAGS[kind]:
             raise StreamError(f"unknown flags of a packet of type {kind}")
@@ -315,6 +320,13 @@ def read_stream(data: bytes) -> Stream:
             number = c.uvar(0, 2**20 - 1)
             quality = c.unsigned(1, 0, 200) if kind == ALPHA else stream.frames[0].quality
             (stream.tiles if kind == TILE else stream.alpha).append(Part(number, quality, _modes(c), c.rest()))
+        elif kind == CHROMA and header["pixel_format"] == 2:
+            if group is None or not group.frames:
+                raise StreamError("a part of a picture before its frame packet")
+            number, plane = c.uvar(0, 2**20 - 1), c.unsigned(1, 1, 2)
+            stream.chroma[plane].append(Part(number, stream.frames[0].quality, _modes(c), c.rest()))
+        elif kind == CHROMA:
+            continue
         elif kind == ATTACHMENT:
             stream.attachments.setdefault(c.unsigned(1, 0, 255), _attachment(c.rest()))
         elif kind == SIDE:

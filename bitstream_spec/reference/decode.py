@@ -97,8 +97,14 @@ def decode_alpha(stream: Stream, model: Model) -> np.ndarray | None:
     if len({part.quality for part in stream.alpha}) > 1:
         raise StreamError("alpha of several qualities")
     side = ExactPictures(model.tensors, model.metadata["config"], stream.header["width_tables"][stream.header["level"] - 1])
-    y = side.picture("I", {"contextual": joined(stream, model, stream.alpha)}, stream.alpha[0].quality, None)[0]
-    return np.clip((51 * (y - 28) + 20) // 40, 0, 255)[: stream.header["height"], : stream.header["width"]].astype(np.uint8)
+    y = _plane(stream, model, side, stream.alpha, stream.alpha[0].quality).astype(int)
+    return np.clip((51 * (y - 28) + 20) // 40, 0, 255).astype(np.uint8)
+
+
+def _plane(stream: Stream, model: Model, side: ExactPictures, parts: list[Part], quality: int) -> np.ndarray:
+    """What a gray picture of these parts shows, uint8 (height, width)."""
+    y = side.picture("I", {"contextual": joined(stream, model, parts)}, quality, None)[0]
+    return y[: stream.header["height"], : stream.header["width"]].astype(np.uint8)
 
 
 def decode_pictures(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Latent], Planes | None]]:
@@ -117,7 +123,9 @@ def decode_pictures(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[
             plane[:rows, :columns].astype(np.uint8)
             for plane, (rows, columns) in zip(planes, (luma, chroma, chroma), strict=True)
         ]
-        if header["pixel_format"]:
+        if header["pixel_format"] == 2:
+            shown[1:] = [_plane(stream, model, side, parts, frame.quality) for parts in stream.chroma.values()]
+        elif header["pixel_format"] == 1:
             shown[1:] = [np.full_like(plane, 128) for plane in shown[1:]]
         yield frame, latents, (shown[0], shown[1], shown[2])
 

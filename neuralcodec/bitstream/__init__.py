@@ -8,6 +8,7 @@ from neuralcodec.bitstream.limits import Limits
 from neuralcodec.bitstream.packets import (
     AlphaPacket,
     Attachment,
+    ChromaPacket,
     EndOfStream,
     FramePacket,
     GopStart,
@@ -15,6 +16,7 @@ from neuralcodec.bitstream.packets import (
     IndexEntry,
     StreamIndex,
     TilePacket,
+    TilePart,
     UnknownPacket,
 )
 from neuralcodec.bitstream.reader import StreamReader
@@ -27,6 +29,7 @@ __all__ = [
     "Arithmetic",
     "Attachment",
     "AttachmentKind",
+    "ChromaPacket",
     "Chapter",
     "Damage",
     "EndOfStream",
@@ -41,5 +44,6 @@ __all__ = [
     "StreamReader",
     "StreamWriter",
     "TilePacket",
+    "TilePart",
     "UnknownPacket",
 ]

@@ -67,6 +67,8 @@ class StreamHeader:
 
 
 _FULL_RANGE = (None, False, True)
+_FULL_CHROMA = 2
+"""Of pixel_format."""
 _PLAIN = ("model_id", "model_name", "width_tables", "level", "gop_size", "quality", "metadata", "encoder")
 
 
@@ -78,11 +80,13 @@ def _values(header: StreamHeader) -> dict[str, Any]:
         raise StreamError(f"header.level: {header.level} is outside 1..{header.levels}")
     if header.tile_size and (not video.still or header.tile_size % syntax.TILE_UNIT):
         raise StreamError(f"header.tile_units: tiles are for stills, and multiples of {syntax.TILE_UNIT} luma samples")
+    if video.full_chroma and (video.gray or not video.still):
+        raise StreamError("header.pixel_format: 4:4:4 is for stills in colour")
     return {
-        "required_features": int(syntax.Feature.TILES if header.tile_size else 0),
+        "required_features": syntax.Feature.TILES * bool(header.tile_size) | syntax.Feature.FULL_CHROMA * video.full_chroma,
         "width": video.width,
         "height": video.height,
-        "pixel_format": int(video.gray),
+        "pixel_format": _FULL_CHROMA if video.full_chroma else int(video.gray),
         "time_base": video.time_base,
         "frame_rate": video.frame_rate or Fraction(0),
         "primaries": colour.primaries,
@@ -151,6 +155,9 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
     tile_size = values.get("tile_units", 0) * syntax.TILE_UNIT
     if tile_size and not values["still"]:
         raise StreamError("header.tile_units: tiles in a stream that is no still picture")
+    full_chroma = values["pixel_format"] == _FULL_CHROMA
+    if full_chroma != bool(features & syntax.Feature.FULL_CHROMA) or (full_chroma and not values["still"]):
+        raise StreamError("header.pixel_format: 4:4:4 needs feature 2, and is for still pictures")
     most = limits.max_tiled_pixels if tile_size else limits.max_pixels
     if values["width"] * values["height"] > most:
         raise LimitError(f"{values['width']}x{values['height']} pixels, above the reader's limit {most}")
@@ -172,7 +179,8 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
                 values["chroma_location"],
             ),
             still=bool(values["still"]),
-            gray=bool(values["pixel_format"]),
+            gray=values["pixel_format"] == 1,
+            full_chroma=full_chroma,
         ),
         tile_size=tile_size,
         arithmetic=Arithmetic(values["arithmetic"]),

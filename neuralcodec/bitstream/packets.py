@@ -110,6 +110,16 @@ class AlphaPacket:
 
 
 @dataclass(frozen=True)
+class ChromaPacket:
+    """Chroma plane ``plane`` (1: U, 2: V) of a still picture in 4:4:4, or of one of its tiles."""
+
+    number: int
+    plane: int
+    payload: bytes
+    modes: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Attachment:
     """What a still picture's file holds besides the picture. ``kind`` is an AttachmentKind, or a number that is unknown here."""
 
@@ -125,7 +135,10 @@ class UnknownPacket:
     body: bytes
 
 
-Content = GopStart | FramePacket | SidePacket | StreamIndex | HeaderCopy | EndOfStream | TilePacket | AlphaPacket | Attachment | UnknownPacket
+Content = GopStart | FramePacket | SidePacket | StreamIndex | HeaderCopy | EndOfStream | TilePacket | AlphaPacket | ChromaPacket | Attachment | UnknownPacket
+TilePart = TilePacket | AlphaPacket | ChromaPacket
+"""What says itself which part of a still picture it is."""
+_TILE_PARTS = {TilePacket: PacketType.TILE, AlphaPacket: PacketType.ALPHA, ChromaPacket: PacketType.CHROMA}
 
 
 def frame_packet(first_byte: int, body: bytes) -> bytes:
@@ -259,9 +272,9 @@ def write_end(index_distance: int) -> bytes:
     return frame_packet(PacketType.END << 4, syntax.END.write({"index_distance": index_distance}))
 
 
-def write_tile(packet: TilePacket | AlphaPacket) -> bytes:
-    """The whole packet of a tile or of alpha."""
-    type_ = PacketType.TILE if isinstance(packet, TilePacket) else PacketType.ALPHA
+def write_tile(packet: TilePart) -> bytes:
+    """The whole packet of a tile, of alpha or of a chroma plane."""
+    type_ = _TILE_PARTS[type(packet)]
     return frame_packet(type_ << 4, BODIES[type_].write(vars(packet)))
 
 
@@ -307,6 +320,8 @@ def read_content(type_: int, flags: int, body: bytes, limits: Limits, still: boo
             return TilePacket(**values)
         case PacketType.ALPHA:
             return AlphaPacket(**values)
+        case PacketType.CHROMA:
+            return ChromaPacket(**values)
         case PacketType.ATTACHMENT:
             return _check_attachment(Attachment(**values))
         case _:

@@ -18,7 +18,7 @@ _GOP_SIZE_MAX = 64
 _RESUME_SIZE_MAX = 1 << 20
 _WINDOW_MIN, _WINDOW_MAX = 1 << 12, 1 << 18
 _CANDIDATE = re.compile(re.escape(GOP_MARKER) + rb"|[\x40-\x47]")
-_STILL_CANDIDATE = re.compile(re.escape(GOP_MARKER) + rb"|[\x40-\x47\x80\x90]")
+_STILL_CANDIDATE = re.compile(re.escape(GOP_MARKER) + rb"|[\x40-\x47\x80\x90\xb0]")
 _CREDIT = 1 << 28
 _CREDIT_PER_BYTE = 32
 
@@ -104,8 +104,8 @@ class PacketScanner:
         """Moves on, by at least one byte, to the next place that can be trusted; False: there is none, and this is the end.
 
         That is a group start with a right CRC whose ``first_frame`` is above ``after_frame``, or (with ``side_packets``)
-        a side packet with a right CRC that another such packet, or the end, follows; or (with ``still``) a packet of a tile or of
-        alpha in the same manner.
+        a side packet with a right CRC that another such packet, or the end, follows; or (with ``still``) a packet of a tile, of
+        alpha or of a chroma plane in the same manner.
         """
         candidate = _STILL_CANDIDATE if still else _CANDIDATE
         self.skip(1)

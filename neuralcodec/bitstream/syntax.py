@@ -22,9 +22,10 @@ class Feature(IntFlag):
     """Bits of the header's ``required_features``."""
 
     TILES = 1
+    FULL_CHROMA = 2
 
 
-KNOWN_FEATURES = int(Feature.TILES)
+KNOWN_FEATURES = int(Feature.TILES | Feature.FULL_CHROMA)
 GOP_MARKER = bytes.fromhex("D3A1F58B0CE692B7")
 """Eight bytes that open the body of each GOP start packet, none in 0x40..0x4F (first bytes of side packets)."""
 END_MARKER = bytes.fromhex("9C17E6DA835FB22E")
@@ -46,7 +47,7 @@ ATTACHMENT_MAX = 1 << 24
 
 class PacketType(IntEnum):
     """The upper four bits of a packet's first byte. 0 is never used; 8 to 11 are skipped, 12 to 15 refused by readers
-    that do not know them. TILE, ALPHA and ATTACHMENT are known in streams of a still picture only."""
+    that do not know them. TILE, ALPHA, ATTACHMENT and CHROMA are known in streams of a still picture only."""
 
     GOP = 1
     FRAME_I = 2
@@ -58,9 +59,10 @@ class PacketType(IntEnum):
     TILE = 8
     ALPHA = 9
     ATTACHMENT = 10
+    CHROMA = 11
 
 
-STILL_TYPES = (PacketType.TILE, PacketType.ALPHA, PacketType.ATTACHMENT)
+STILL_TYPES = (PacketType.TILE, PacketType.ALPHA, PacketType.ATTACHMENT, PacketType.CHROMA)
 FIRST_CRITICAL_TYPE = 12
 
 
@@ -100,6 +102,7 @@ KNOWN_FLAGS = {
     PacketType.TILE: 0,
     PacketType.ALPHA: 0,
     PacketType.ATTACHMENT: 0,
+    PacketType.CHROMA: 0,
 }
 
 
@@ -200,9 +203,10 @@ HEADER = Layout(
     Field("height", Uvar(1, 65535, "max_height"), "of the coded picture in luma samples, before rotation"),
     Field(
         "pixel_format",
-        Uint(1, 0, 1),
+        Uint(1, 0, 2),
         "0: 8-bit 4:2:0, chroma planes of ceil(width / 2) x ceil(height / 2); "
-        "1: the same of a gray picture, whose decoded chroma samples are all set to 128",
+        "1: the same of a gray picture, whose decoded chroma samples are all set to 128; "
+        "2: 8-bit 4:4:4 of a still picture, with feature 2, chroma planes of the size of Y in chroma packets",
     ),
     Field("time_base", Ratio(), "seconds in one unit of the video's times"),
     Field("frame_rate", Ratio(0), "nominal frames per second, a hint; 0/1 unknown"),
@@ -314,7 +318,15 @@ ATTACHMENT = Layout(
     Field("data", Rest(), "as the source had it; at most 2^24 bytes"),
 )
 
-LAYOUTS = (HEADER, SIDE_STREAM, CHAPTER, GOP, FRAME, SIDE, INDEX, INDEX_ENTRY, END, HEADER_COPY, TILE, ALPHA, ATTACHMENT)
+CHROMA = Layout(
+    "chroma",
+    Field("number", Uvar(0, TILES_MAX - 1), "of the tile that it belongs to, 0 in a picture without tiles"),
+    Field("plane", Uint(1, 1, 2), "1: U, 2: V"),
+    Field("modes", Modes(), "as in a frame packet"),
+    Field("payload", Rest(), "the entropy coder's payload"),
+)
+
+LAYOUTS = (HEADER, SIDE_STREAM, CHAPTER, GOP, FRAME, SIDE, INDEX, INDEX_ENTRY, END, HEADER_COPY, TILE, ALPHA, ATTACHMENT, CHROMA)
 BODIES = {
     PacketType.GOP: GOP,
     PacketType.FRAME_I: FRAME,
@@ -326,4 +338,5 @@ BODIES = {
     PacketType.TILE: TILE,
     PacketType.ALPHA: ALPHA,
     PacketType.ATTACHMENT: ATTACHMENT,
+    PacketType.CHROMA: CHROMA,
 }

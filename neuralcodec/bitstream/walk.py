@@ -10,6 +10,7 @@ from neuralcodec.bitstream import packets, syntax
 from neuralcodec.bitstream.packets import (
     AlphaPacket,
     Attachment,
+    ChromaPacket,
     Content,
     EndOfStream,
     GopStart,
@@ -28,7 +29,7 @@ _FRAMES = (PacketType.FRAME_I, PacketType.FRAME_P)
 @dataclass(frozen=True)
 class Packet:
     """A packet as it stands in the file: ``offset`` of its first byte from the start of the stream, ``size`` of all of
-    it, ``framing`` of all but the payload of a frame, tile or alpha packet or the data of a side packet or an attachment. All in
+    it, ``framing`` of all but the payload of a frame, tile, alpha or chroma packet or the data of a side packet or an attachment. All in
     bytes."""
 
     offset: int
@@ -147,7 +148,7 @@ class PacketWalk:
                 if content.stream >= self._side_streams:
                     raise StreamError(f"a packet of side stream {content.stream}, which the header does not have")
                 return Packet(offset, raw.size, raw.size - len(content.data), content)
-            case TilePacket() | AlphaPacket():
+            case TilePacket() | AlphaPacket() | ChromaPacket():
                 # They say which part they are, so what was lost before them does not matter.
                 if self._group is None or not self._group.frames:
                     raise StreamError("a part of a picture before its frame packet")

@@ -7,7 +7,6 @@ from typing import Protocol
 from neuralcodec.bitstream import packets, syntax
 from neuralcodec.bitstream.header import StreamHeader, write_header
 from neuralcodec.bitstream.packets import (
-    AlphaPacket,
     Attachment,
     FramePacket,
     GopStart,
@@ -15,7 +14,7 @@ from neuralcodec.bitstream.packets import (
     HeaderCopy,
     IndexEntry,
     StreamIndex,
-    TilePacket,
+    TilePart,
 )
 from neuralcodec.core.errors import OutputError, StreamError
 from neuralcodec.core.types import SidePacket
@@ -96,8 +95,8 @@ class StreamWriter:
         self._put(data)
         return len(data)
 
-    def write_tile(self, packet: TilePacket | AlphaPacket) -> int:
-        """Writes a tile of a still picture, or alpha, after the picture's frame packet; returns the size of its packet in bytes."""
+    def write_tile(self, packet: TilePart) -> int:
+        """Writes a tile of a still picture, alpha or a chroma plane, after the picture's frame packet; returns the size of its packet in bytes."""
         self._still()
         if not self.frames:
             raise StreamError("a part of a picture before its frame packet")

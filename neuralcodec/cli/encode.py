@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from neuralcodec.pipeline.encoder import EncodeOptions
 
 
+NO_PICTURE = "{}: --chroma 444 is for pictures; videos are coded in 4:2:0"
+
+
 @dataclass
 class Written:
     """What an encoding wrote: ``size`` is the whole stream's, ``frame_bytes`` that of the frames' packets alone, in
@@ -135,6 +138,13 @@ def encode_source(
     help="Of AdaNIC: the level's capacity everywhere, the least that is good enough for each block (by trial, or by the model's agent), or one for all.",
 )
 @click.option(
+    "--chroma",
+    type=click.Choice(["420", "444"]),
+    default="420",
+    show_default=True,
+    help="Of pictures: chroma at half the size, or 4:4:4 (screens, drawings, red on blue), which takes more bits.",
+)
+@click.option(
     "--verify",
     type=click.Choice(["first", "all", "none"]),
     default="first",
@@ -161,6 +171,7 @@ def encode(
     no_audio: bool,
     model: str | None,
     route: str | None,
+    chroma: str,
     verify: str,
     force: bool,
     recursive: bool,
@@ -179,7 +190,7 @@ def encode(
     Several files, or the pictures in a folder, go into the folder OUT under their names; one that fails is told in a line,
     and the others go on. Of a picture alpha, ICC profile, EXIF and XMP are kept, and its orientation is applied.
 
-    What is not 8-bit 4:2:0 is converted. Sound, subtitles, metadata, time stamps and colour tags travel along. Nothing
+    What is not 8-bit 4:2:0 is converted (pictures to 4:4:4 with --chroma 444). Sound, subtitles, metadata, time stamps and colour tags travel along. Nothing
     stands under the name OUT.nvc before the stream is complete. For a given number of threads (default 1) the bytes do
     not depend on the number of workers. Where --verify finds latents or samples that are not the encoder's, there is
     no OUT.nvc and the exit code is 1; on a GPU, samples are compared only where the model's pictures are exact.
@@ -195,7 +206,8 @@ def encode(
         if frames or size or pix_fmt or fps:
             raise UsageError("--frames, --size, --pix-fmt and --fps are for a single file")
         batch = Batch(Talk(quiet, verbose), "encode", force, skip_existing)
-        return _encode_many(batch, sources, output, recursive, replace(options, workers=1), by_name(model or DEFAULT_MODEL), device, workers, verify, not no_audio)
+        return _encode_many(batch, sources, output, recursive, replace(options, workers=1), by_name(model or DEFAULT_MODEL), device, workers, verify, not no_audio,
+                            chroma == "444")
     (source,) = sources
     if verify == "all" and (output == "-" or (os.path.exists(output) and not os.path.isfile(output))):
         raise UsageError("--verify all reads the stream again, which a pipe cannot: choose first or none")
@@ -203,10 +215,12 @@ def encode(
     options.quality_index()
     where = choose_device(device)
     loaded = by_name(model or DEFAULT_MODEL)
-    still = None if frames or size or pix_fmt or fps else open_still(source)
+    still = None if frames or size or pix_fmt or fps else open_still(source, chroma == "444")
     if still is not None:
         _encode_still(still, output, force, loaded, options, where, verify, talk)
         return
+    if chroma == "444":
+        raise UsageError(NO_PICTURE.format(source))
     opened = open_source(source, frames=frames, audio=not no_audio, size=size, pix_fmt=pix_fmt, fps=fps)
     video = opened.properties
     if loaded.intra_only and gop != 1 and not video.still:
@@ -272,6 +286,7 @@ def _encode_many(
     workers: int | None,
     verify: str,
     audio: bool,
+    full_chroma: bool,
 ) -> int:
     from neuralcodec.cli.pictures import encode_picture
     from neuralcodec.codecs.coders import check_route
@@ -284,11 +299,13 @@ def _encode_many(
     where = choose_device(device)
 
     def work(task: Task) -> Outcome:
-        still = open_still(str(task.source))
+        still = open_still(str(task.source), full_chroma)
         if still is not None:
             with batch.output(task.target) as file:
                 done = encode_picture(still, file, loaded, options, where, verify != "none")
             pixels, notes = done.pixels, still.notes
+        elif full_chroma:
+            raise UsageError(NO_PICTURE.format(task.source))
         else:
             with open_source(str(task.source), audio=audio) as opened, batch.output(task.target) as file:
                 written = encode_source(opened, file, loaded, options, where, None, verify)

@@ -9,6 +9,7 @@ from neuralcodec.bitstream import (
     AlphaPacket,
     Attachment,
     AttachmentKind,
+    ChromaPacket,
     Damage,
     EndOfStream,
     FramePacket,
@@ -19,6 +20,7 @@ from neuralcodec.bitstream import (
     StreamIndex,
     StreamReader,
     TilePacket,
+    TilePart,
 )
 from neuralcodec.core.types import SidePacket
 
@@ -35,7 +37,7 @@ FRAMING, SIDE, HEADERS, ROUNDING, UNPARSED, DAMAGED = (
 )
 """Names of the bits that are no syntax element of a latent."""
 ATTACHMENTS = "attachments"
-PICTURE_KINDS = ("I frame", "P frame", "tile", "alpha")
+PICTURE_KINDS = ("I frame", "P frame", "tile", "alpha", "chroma")
 
 
 def kind_of(packet: Packet) -> str:
@@ -57,6 +59,8 @@ def kind_of(packet: Packet) -> str:
             return "tile"
         case AlphaPacket():
             return "alpha"
+        case ChromaPacket():
+            return "chroma"
         case Attachment():
             return "attachment"
     return "unknown"
@@ -75,6 +79,7 @@ def header_facts(header: StreamHeader, size: int) -> dict[str, Any]:
         "rotation": video.rotation,
         "still": video.still,
         "gray": video.gray,
+        "full_chroma": video.full_chroma,
         "tile_size": header.tile_size,
         "colour": {
             "primaries": colour.primaries,
@@ -111,8 +116,8 @@ def header_facts(header: StreamHeader, size: int) -> dict[str, Any]:
 
 
 def has_latents(packet: Any, header: StreamHeader) -> bool:
-    """Whether a packet's content has latents of a frame, a tile or alpha; the frame packet of a picture in tiles has none."""
-    return isinstance(packet, TilePacket | AlphaPacket) or (isinstance(packet, FramePacket) and not header.tile_size)
+    """Whether a packet's content has latents of a frame, a tile, alpha or chroma; the frame packet of a picture in tiles has none."""
+    return isinstance(packet, TilePart) or (isinstance(packet, FramePacket) and not header.tile_size)
 
 
 def attachment_name(kind: int) -> str:
@@ -155,7 +160,7 @@ class Facts:
         entry["framing"] += packet.framing
         entry["smallest"], entry["largest"] = min(entry["smallest"], packet.size), max(entry["largest"], packet.size)
         payload = packet.size - packet.framing
-        if isinstance(content, FramePacket | TilePacket | AlphaPacket):
+        if isinstance(content, FramePacket | TilePart):
             self._part(content, packet.size)
             self._add_bits(FRAMING, 8 * packet.framing)
             self._add_bits(UNPARSED, 8 * payload)
@@ -182,7 +187,7 @@ class Facts:
         else:
             self._add_bits(HEADERS, 8 * packet.size)
 
-    def _part(self, packet: FramePacket | TilePacket | AlphaPacket, size: int) -> None:
+    def _part(self, packet: FramePacket | TilePart, size: int) -> None:
         if isinstance(packet, FramePacket):
             self.frames += 1
             self.first = packet.pts if self.first is None else min(self.first, packet.pts)
@@ -200,7 +205,7 @@ class Facts:
         place = {"offset": damage.offset, "bytes": damage.size, "reason": damage.reason}
         self.damage.append({**place, "breaks_group": damage.breaks_group})
 
-    def latent(self, packet: FramePacket | TilePacket | AlphaPacket, parsed: Parsed) -> None:
+    def latent(self, packet: FramePacket | TilePart, parsed: Parsed) -> None:
         """A frame's or tile's latents, in the order of the stream."""
         self.parsed += 1
         self._add_bits(UNPARSED, -8 * len(packet.payload))
@@ -208,7 +213,8 @@ class Facts:
         for element, bits in parsed.bits.items():
             self._add_bits(element, bits)
         for name, mask in parsed.masks.items():
-            kind = "alpha" if isinstance(packet, AlphaPacket) else "P" if isinstance(packet, FramePacket) and not packet.intra else "I"
+            named = {AlphaPacket: "alpha", ChromaPacket: "chroma"}.get(type(packet))
+            kind = named or ("P" if isinstance(packet, FramePacket) and not packet.intra else "I")
             count = self.latents.setdefault(f"{kind} {name}", [0, 0])
             count[0] += mask.size - int(mask.sum())
             count[1] += mask.size
@@ -280,6 +286,8 @@ def describe_packet(packet: Packet) -> dict[str, Any]:
         out |= {"number": content.number, "modes": list(content.modes)}
     elif isinstance(content, AlphaPacket):
         out |= {"number": content.number, "quality": content.quality / 2, "modes": list(content.modes)}
+    elif isinstance(content, ChromaPacket):
+        out |= {"number": content.number, "plane": content.plane, "modes": list(content.modes)}
     elif isinstance(content, Attachment):
         out |= {"attachment": attachment_name(content.kind)}
     elif isinstance(content, GopStart):

@@ -61,7 +61,7 @@ def inspect(
                          motion mask, contextual mask    exceptions and flags of masks
                          rounding                        payloads to whole bytes, can be negative
                          framing, side streams, attachments, header and index, unparsed frames, damaged
-      skipped_percent  by latent: "I contextual", "P motion", "P contextual", "alpha contextual"
+      skipped_percent  by latent: "I contextual", "P motion", "P contextual", "alpha contextual", "chroma contextual"
       attachments      of a picture: [{kind, bytes}], kind ICC, EXIF, XMP or a number
       gops             [{first_frame, frames, pts, time, quality, offset, frame_bytes}]
       damage           [{offset, bytes, reason, breaks_group}]
@@ -69,7 +69,7 @@ def inspect(
 
     \b
     Packets: offset, bytes, kind, framing and what the kind has (pts, duration, quality, decode_order, modes ...);
-    frames, tiles and alpha also have bits and skipped_percent of their latents.
+    frames, tiles, alpha and chroma also have bits and skipped_percent of their latents.
     """
     from neuralcodec.bitstream import Damage, GopStart, StreamReader
     from neuralcodec.cli.facts import Facts, describe_packet, describe_parsed, has_latents
@@ -199,7 +199,7 @@ class _Latents:
 
 
 class _StillLatents:
-    """The same of the frame, tiles and alpha of a still picture."""
+    """The same of the frame, tiles, alpha and chroma of a still picture."""
 
     def __init__(self, reader: StreamReader, loaded: LoadedModel, talk: Talk) -> None:
         from neuralcodec.pipeline.decoder import DecodeOptions

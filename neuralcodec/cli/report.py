@@ -23,6 +23,7 @@ def report(document: dict[str, Any]) -> str:
 def _stream(d: dict[str, Any]) -> list[str]:
     h, colour = d["header"], d["header"]["colour"]
     size = f"{h['width']}x{h['height']}"
+    samples = f"8-bit {'4:4:4' if h['full_chroma'] else '4:2:0'}"
     extras = [f"rotated by {h['rotation']} degrees"] if h["rotation"] else []
     extras += [f"sample aspect ratio {h['sample_aspect_ratio']}"] if h["sample_aspect_ratio"] != "1/1" else []
     extras += ["still"] if h["still"] else []
@@ -34,7 +35,7 @@ def _stream(d: dict[str, Any]) -> list[str]:
     rate = f"{d['bits_per_pixel']:.4f} bits/pixel"
     lines = [
         f"{d['file']}: {d['bytes']} bytes, {d['frames']} frames, {d['seconds']:.3f} s, {rate}",
-        f"  picture      {', '.join([size, '8-bit 4:2:0', *extras])}",
+        f"  picture      {', '.join([size, samples, *extras])}",
         f"  time         base {h['time_base']}, nominal rate {h['frame_rate'] or 'unknown'}",
         f"  colour       {tags}",
         f"  coding       {coding}, groups of {h['gop_size'] or 'all'} frames",

@@ -57,9 +57,9 @@ picture's."""
 CONTEXTUAL, MOTION = "contextual", "motion"
 LAMBDAS = {CONTEXTUAL: 10.0, MOTION: 9.0}
 """Bits that a squared quantiser step is worth when a residual is rounded and when a mask is chosen, see entropy.quantisation and entropy.mask_choice."""
-PRICES = {CONTEXTUAL: 2.0**-12, MOTION: 0.25}
+PRICES = {CONTEXTUAL: 2.0**-12, MOTION: 0.3}
 """Bits that coding an element has to save besides, where a mask is chosen. Most latents are near certain at low quality, and of contextual ones there are very many: 91 and
-81 % are skipped at quality 12. In trials motion's price took 0.1 % more bits than half of it; 1/1024 bit for contextual ones, beside 3/16 for motion, 0.3 %, and 1/256 bit, which
+81 % are skipped at quality 12. In trials a price of 1/4 for motion took 0.1 % more bits than 1/8; 1/1024 bit for contextual ones, beside 3/16 for motion, 0.3 %, and 1/256 bit, which
 skips 90 to 100 % there, 1.6 %."""
 CASCADE = (-7, -4, -7, 9, -7, -4, -7, 26)
 """Quality indexes that are added to those of P frames, in turn: what a better frame costs, the ones after it gain (HEVC's encoders cascade QP so). Found by

@@ -32,7 +32,8 @@ class VideoProperties:
 
     ``width`` and ``height`` are of the coded picture in luma samples, before rotation. ``time_base`` is the unit of
     ``Frame.pts`` in seconds. ``frame_rate`` is the nominal rate, a hint only: time stamps rule. ``rotation`` is the
-    clockwise turn in degrees (0, 90, 180, 270) that a player applies. ``gray``: chroma samples are 128, whatever was decoded.
+    clockwise turn in degrees (0, 90, 180, 270) that a player applies. ``gray``: chroma samples are 128, whatever was decoded. ``full_chroma``: a still
+    picture's chroma planes have the size of Y (4:4:4).
     """
 
     width: int
@@ -44,13 +45,14 @@ class VideoProperties:
     colour: ColourTags = ColourTags()
     still: bool = False
     gray: bool = False
+    full_chroma: bool = False
 
 
 @dataclass
 class Frame:
-    """One 8-bit 4:2:0 picture.
+    """One 8-bit picture in 4:2:0, or a still one in 4:4:4.
 
-    ``planes`` are uint8 arrays Y (H, W), U and V (ceil(H/2), ceil(W/2)). ``pts`` and ``duration`` count in the
+    ``planes`` are uint8 arrays Y (H, W), U and V (ceil(H/2), ceil(W/2)), or (H, W) in 4:4:4. ``pts`` and ``duration`` count in the
     stream's time base; a duration of 0 means unknown.
     """
 

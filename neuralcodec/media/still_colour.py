@@ -40,6 +40,19 @@ def planes_of_rows(rgb: list[np.ndarray], above: int, below: int) -> Planes:
     return ((luma + 32768) >> 16).astype(np.uint8), chroma[0], chroma[1]
 
 
+def full_chroma_of_rows(rgb: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """U and V of rows of a picture at the size of Y. ``rgb``: red, green and blue (h, W), uint8."""
+    totals = (sum(np.multiply(c, k, dtype=np.int32) for c, k in zip(rgb, weights, strict=True)) for weights in (_CB, _CR))
+    u, v = (np.clip((total + (128 << 14) + (1 << 13)) >> 14, 0, 255).astype(np.uint8) for total in totals)
+    return u, v
+
+
+def halve_chroma(plane: np.ndarray) -> np.ndarray:
+    """A chroma plane (H, W) at half its size, as the conversion of a picture to 4:2:0 halves it."""
+    total = _halve(_halve(plane.astype(np.int16), 0, 0, 0), 1, 0, 0)
+    return np.clip((total + 128) >> 8, 0, 255).astype(np.uint8)
+
+
 def _halve(x: np.ndarray, axis: int, before: int, after: int) -> np.ndarray:
     """16 times the samples between pairs; ``before`` and ``after`` say whether a sample more is there (else the last one is repeated)."""
     inner = x.shape[axis] - before - after

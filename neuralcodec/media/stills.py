@@ -19,7 +19,7 @@ from neuralcodec.core.errors import InputError
 from neuralcodec.core.types import VideoProperties
 from neuralcodec.media.orientation import PREFIX, upright_exif, upright_xmp
 from neuralcodec.media.pixels import Planes
-from neuralcodec.media.still_colour import SRGB, STRIP_ROWS, planes_of_rows
+from neuralcodec.media.still_colour import SRGB, STRIP_ROWS, full_chroma_of_rows, planes_of_rows
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif", ".ppm", ".pgm")
 """What is taken from folders."""
@@ -40,9 +40,9 @@ _MARGIN = 1
 
 class StillSource:
     """A picture, upright. ``properties``; ``has_alpha``, false where it is opaque everywhere; ``attachments``, pairs of kind (1 ICC, 2 EXIF from its TIFF
-    header on, 3 XMP) and bytes; ``notes``, one-line messages for the user."""
+    header on, 3 XMP) and bytes; ``notes``, one-line messages for the user. ``full_chroma``: colour is offered in 4:4:4."""
 
-    def __init__(self, image: Image.Image, name: str) -> None:
+    def __init__(self, image: Image.Image, name: str, full_chroma: bool = False) -> None:
         self.name = name
         self.notes: list[str] = []
         self.attachments: list[tuple[int, bytes]] = []
@@ -57,9 +57,10 @@ class StillSource:
         gray = image.mode in ("L", "LA")
         self._image = image
         colour = SRGB if not any(kind == ICC for kind, _ in self.attachments) else replace(SRGB, primaries=2, transfer=2)
-        self.properties = VideoProperties(*image.size, Fraction(1, 25), sample_aspect_ratio=aspect, colour=colour, still=True, gray=gray)
+        self.properties = VideoProperties(*image.size, Fraction(1, 25), sample_aspect_ratio=aspect, colour=colour, still=True, gray=gray,
+                                          full_chroma=full_chroma and not gray)
         if not gray:
-            self.notes.append("converted from RGB to 8-bit 4:2:0")
+            self.notes.append(f"converted from RGB to 8-bit {'4:4:4' if full_chroma else '4:2:0'}")
 
     @property
     def has_alpha(self) -> bool:
@@ -80,6 +81,13 @@ class StillSource:
             neutral = np.full(((bottom - top + 1) // 2, (width + 1) // 2), 128, np.uint8)
             return channels[0][above : len(channels[0]) - below], neutral, neutral
         return planes_of_rows(channels[:3], above, below)
+
+    def chroma(self, top: int, bottom: int) -> tuple[np.ndarray, np.ndarray]:
+        """U and V of these rows at the size of Y."""
+        parts = [full_chroma_of_rows([np.asarray(c) for c in self._image.crop((0, first, self._image.width, min(first + STRIP_ROWS, bottom))).split()[:3]])
+                 for first in range(top, bottom, STRIP_ROWS)]
+        u, v = (np.concatenate(planes) for planes in zip(*parts, strict=True))
+        return u, v
 
     def alpha(self, top: int, bottom: int) -> np.ndarray:
         """Opacity of these rows, (bottom - top, W) uint8."""
@@ -150,8 +158,9 @@ def is_picture(head: bytes, name: str = "") -> bool:
     return head.startswith(_SIGNATURES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or Path(name).suffix.lower() in _RAW_PHOTOS
 
 
-def open_still(path: str) -> StillSource | None:
+def open_still(path: str, full_chroma: bool = False) -> StillSource | None:
     """Open a picture file, or "-" for one on standard input; None for anything else, an animation among them, from which nothing was taken then.
+    ``full_chroma``: see StillSource.
 
     Raises InputError with one clear line for a picture that cannot be read."""
     if path == "-":
@@ -159,7 +168,7 @@ def open_still(path: str) -> StillSource | None:
         if not hasattr(stream, "peek") or not is_picture(stream.peek(HEAD)[:HEAD]):
             return None
         data = stream.read()
-        opened = _open(io.BytesIO(data), "standard input", data[:HEAD])
+        opened = _open(io.BytesIO(data), "standard input", data[:HEAD], full_chroma)
         if opened is None:
             raise InputError("standard input: an animation cannot come through a pipe")
         return opened
@@ -169,12 +178,12 @@ def open_still(path: str) -> StillSource | None:
         with open(path, "rb") as file:
             head = file.read(HEAD)
             file.seek(0)
-            return _open(file, path, head) if is_picture(head, path) else None
+            return _open(file, path, head, full_chroma) if is_picture(head, path) else None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
 
 
-def _open(file: BinaryIO, name: str, head: bytes) -> StillSource | None:
+def _open(file: BinaryIO, name: str, head: bytes, full_chroma: bool) -> StillSource | None:
     if Path(name).suffix.lower() in _RAW_PHOTOS:
         raise InputError(f"{name}: a camera's raw photo; develop it first")
     if head[4:8] == b"ftyp" and head[8:12] in _HEIF:
@@ -188,7 +197,7 @@ def _open(file: BinaryIO, name: str, head: bytes) -> StillSource | None:
             if image.format == "TIFF":
                 image.info["exif"] = _photo_tags(image.getexif())  # what stands behind its tags can be read now only
             image.load()
-            source = StillSource(image, name)
+            source = StillSource(image, name, full_chroma)
     except InputError:
         raise
     except MemoryError:

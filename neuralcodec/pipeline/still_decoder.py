@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from neuralcodec.bitstream import AlphaPacket, Attachment, Damage, FramePacket, Packet, StreamReader, TilePacket
+from neuralcodec.bitstream import AlphaPacket, Attachment, ChromaPacket, Damage, FramePacket, Packet, StreamReader, TilePacket, TilePart
 from neuralcodec.codecs.coders import coder_for
 from neuralcodec.codecs.coding import FlagshipCoder, Parsed
 from neuralcodec.codecs.files import LoadedModel
@@ -22,7 +22,7 @@ from neuralcodec.core.types import Frame
 from neuralcodec.nn.layout import ALIGN, tensors_to_planes
 from neuralcodec.pipeline.decoder import DecodeOptions, StreamDecoder
 from neuralcodec.pipeline.device import core_count
-from neuralcodec.pipeline.stills import SAMPLE_TO_ALPHA
+from neuralcodec.pipeline.stills import CHROMA, SAMPLE_TO_ALPHA
 
 PARSE_AHEAD = 2
 """Packets for each worker that may be parsed before they are wanted."""
@@ -31,9 +31,9 @@ THUMBNAIL_SHRINK = 8
 
 @dataclass(frozen=True)
 class Part:
-    """What a frame, tile or alpha packet says: the latents of one tile, or of the picture."""
+    """What a frame, tile, alpha or chroma packet says: the latents of one tile, or of the picture."""
 
-    packet: FramePacket | TilePacket | AlphaPacket
+    packet: FramePacket | TilePart
     number: int
     quality: int
     parsed: Parsed
@@ -41,7 +41,7 @@ class Part:
 
 @dataclass
 class Still:
-    """A decoded picture. ``frame``: its planes, not rotated; of a thumbnail all three have one size. ``alpha`` (H, W) uint8, None for an opaque picture.
+    """A decoded picture. ``frame``: its planes, not rotated; of a thumbnail, and in 4:4:4, all three have one size. ``alpha`` (H, W) uint8, None for an opaque picture.
     ``attachments`` by kind. ``damage``: what could not be used; samples there are a guess."""
 
     frame: Frame
@@ -104,7 +104,9 @@ class StillDecoder:
                 quality = content.quality
                 if self.reader.header.tile_size and not content.payload:
                     continue
-            if isinstance(content, FramePacket | TilePacket | AlphaPacket | Attachment | Damage):
+            if isinstance(content, ChromaPacket) and not self.reader.header.video.full_chroma:
+                continue
+            if isinstance(content, FramePacket | TilePart | Attachment | Damage):
                 yield item, quality
 
     def _parse(self, item: Packet, quality: int) -> Part | Damage:
@@ -115,9 +117,9 @@ class StillDecoder:
                 raise StreamError(f"at byte {item.offset}: {error}") from error
             return Damage(item.offset, item.size, str(error), True)
 
-    def _part(self, coder: FlagshipCoder, content: FramePacket | TilePacket | AlphaPacket, quality: int, tiled: bool) -> Part:
+    def _part(self, coder: FlagshipCoder, content: FramePacket | TilePart, quality: int, tiled: bool) -> Part:
         number = 0 if isinstance(content, FramePacket) else content.number
-        if number >= len(self.rows) * len(self.columns) or isinstance(content, TilePacket) is not tiled and not isinstance(content, AlphaPacket):
+        if number >= len(self.rows) * len(self.columns) or isinstance(content, TilePacket) is not tiled and not isinstance(content, AlphaPacket | ChromaPacket):
             raise StreamError(f"a packet for tile {number}, which the picture does not have")
         if isinstance(content, AlphaPacket):
             quality = content.quality
@@ -129,9 +131,10 @@ class StillDecoder:
 
     def run(self, on_row: Callable[[int, int], None] = lambda done, count: None) -> Still:
         """The picture; ``on_row(done, count)`` is called after each row of tiles. Raises StreamError where no part of it can be decoded."""
-        gray = self.reader.header.video.gray
+        video = self.reader.header.video
         with ThreadPoolExecutor(self.workers, initializer=torch.set_num_threads, initargs=(self._threads,)) as pool, closing(self.parts()) as parts:
-            colour, alpha = _Assembly(self, pool, 128, chroma=not gray), None
+            colour = _Assembly(self, pool, 128, chroma=not (video.gray or video.full_chroma))
+            alpha, chroma = None, {plane: _Assembly(self, pool, 128, chroma=False) for plane in CHROMA.values() if video.full_chroma}
             still = Still(Frame((), 0))
             for part in parts:
                 if isinstance(part, Attachment):
@@ -141,7 +144,7 @@ class StillDecoder:
                 else:
                     if isinstance(part.packet, AlphaPacket):
                         alpha = alpha or _Assembly(self, pool, 255, chroma=False)
-                    target = alpha if isinstance(part.packet, AlphaPacket) else colour
+                    target = {AlphaPacket: alpha, ChromaPacket: chroma.get(getattr(part.packet, "plane", 0))}.get(type(part.packet), colour)
                     try:
                         target.put(part)
                     except StreamError as error:
@@ -152,6 +155,8 @@ class StillDecoder:
             if not colour.used:
                 raise StreamError("the stream has no part of the picture that can be decoded")
             still.frame.planes = colour.finish()
+            if chroma:
+                still.frame.planes = (still.frame.planes[0], *(c.finish()[0] for c in chroma.values()))
             on_row(len(self.rows), len(self.rows))
             if alpha is not None:
                 still.alpha = SAMPLE_TO_ALPHA[alpha.finish()[0]]

@@ -1,8 +1,8 @@
-"""A still picture to a stream: whole, or in tiles that are coded beside each other; alpha as a picture of its own.
+"""A still picture to a stream: whole, or in tiles that are coded beside each other; alpha, and chroma in 4:4:4, as gray pictures of their own.
 
 ::
 
-    source rows --feeder--> tile with margin --workers--> payload --consumer--> packets of a row of tiles, then of its alpha
+    source rows --feeder--> tile with margin --workers--> payload --consumer--> packets of a row of tiles, then of its chroma and alpha
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from neuralcodec.bitstream import (
     AlphaPacket,
     Arithmetic,
     Attachment,
+    ChromaPacket,
     FramePacket,
     Limits,
     Packet,
@@ -27,6 +28,7 @@ from neuralcodec.bitstream import (
     StreamReader,
     StreamWriter,
     TilePacket,
+    TilePart,
 )
 from neuralcodec.codecs.coders import check_route, coder_for, place
 from neuralcodec.codecs.coding import Parsed, Planes
@@ -52,6 +54,9 @@ _OPACITY = np.arange(256)
 ALPHA_TO_SAMPLE = np.where(_OPACITY == 0, ALPHA_LOW, np.where(_OPACITY == 255, ALPHA_HIGH, 28 + (400 * _OPACITY + 255) // 510)).astype(np.uint8)
 SAMPLE_TO_ALPHA = np.clip((51 * (_OPACITY - 28) + 20) // 40, 0, 255).astype(np.uint8)
 
+PICTURE, ALPHA = "picture", "alpha"
+CHROMA = {"U": 1, "V": 2}
+"""Kinds of parts; those of chroma with their numbers in packets."""
 YuvPlanes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -65,6 +70,10 @@ class StillSource(Protocol):
 
     def planes(self, top: int, bottom: int) -> YuvPlanes:
         """8-bit 4:2:0 planes of the rows from ``top``, an even number, up to but without ``bottom``."""
+        ...
+
+    def chroma(self, top: int, bottom: int) -> tuple[np.ndarray, np.ndarray]:
+        """U and V of these rows at the size of Y; only asked for where ``properties.full_chroma`` is true."""
         ...
 
     def alpha(self, top: int, bottom: int) -> np.ndarray:
@@ -88,7 +97,8 @@ class _Tile:
     rows: Span
     columns: Span
     planes: YuvPlanes
-    alpha: bool
+    kind: str
+    """PICTURE, or what is coded as a gray picture: ALPHA, or a chroma plane."""
 
 
 class StillEncoder:
@@ -125,21 +135,24 @@ class StillEncoder:
             writer.write_frame(FramePacket(True, 0, b""))
         workers = self.options.workers or (core_count() if self.device.type == "cpu" else 2)
         runner: JobRunner = JobRunner(self._worker(verify), workers=workers if tiled else 1, budget=2 * workers, cost=lambda item: 1)
-        count = len(spans(video.height, size, 0)) * len(spans(video.width, size, 0)) * (1 + source.has_alpha)
+        count = len(spans(video.height, size, 0)) * len(spans(video.width, size, 0)) * (1 + source.has_alpha + len(CHROMA) * video.full_chroma)
         digest, picture_bytes = hashlib.md5(usedforsecurity=False), 0
         for done, (tile, modes, payload) in enumerate(runner.run(self._feed(source, size)), 1):
-            if tile.alpha:
-                picture_bytes += writer.write_tile(AlphaPacket(tile.number, payload, modes, self._alpha_quality))
-            elif tiled:
-                picture_bytes += writer.write_tile(TilePacket(tile.number, payload, modes))
-            else:
-                picture_bytes += writer.write_frame(FramePacket(True, 0, payload, modes))
+            part = self._packet(tile, modes, payload, tiled)
+            picture_bytes += writer.write_frame(part) if isinstance(part, FramePacket) else writer.write_tile(part)
             digest.update(bytes(modes) + payload)
             on_tile(done, count)
         writer.finish()
         if verify:
             _check_packets(file, digest.digest())
         return StillStream(file.getvalue(), picture_bytes, count if tiled else 0, verify)
+
+    def _packet(self, tile: _Tile, modes: tuple[int, ...], payload: bytes, tiled: bool) -> FramePacket | TilePart:
+        if tile.kind in CHROMA:
+            return ChromaPacket(tile.number, CHROMA[tile.kind], payload, modes)
+        if tile.kind == ALPHA:
+            return AlphaPacket(tile.number, payload, modes, self._alpha_quality)
+        return TilePacket(tile.number, payload, modes) if tiled else FramePacket(True, 0, payload, modes)
 
     @property
     def _alpha_quality(self) -> int:
@@ -159,10 +172,10 @@ class StillEncoder:
 
         def feed(start: Callable[[], None], add: Callable[[_Tile], None]) -> None:
             for row, rows in enumerate(spans(video.height, size, margin)):
-                for alpha, planes in _rows(source, rows):
+                for kind, planes in _rows(source, rows):
                     for column, span in enumerate(columns):
                         start()
-                        add(_Tile(row * len(columns) + column, rows, span, _cut(planes, span), alpha))
+                        add(_Tile(row * len(columns) + column, rows, span, _cut(planes, span), kind))
 
         return feed
 
@@ -172,7 +185,7 @@ class StillEncoder:
             coder = TileCoder(self.loaded.model, self.device) if self.tiles else coder_for(self.loaded.model, self.device, self.options.route)
             for tile in job:
                 window = Planes(*planes_to_tensors(tile.planes, self.device))
-                quality, shape = self._alpha_quality if tile.alpha else self.quality, (tile.rows.size, tile.columns.size)
+                quality, shape = self._alpha_quality if tile.kind == ALPHA else self.quality, (tile.rows.size, tile.columns.size)
                 if self.tiles:
                     modes, payload, parsed = coder.encode_tile(window, tile.rows, tile.columns, quality)
                 else:
@@ -185,12 +198,22 @@ class StillEncoder:
         return work
 
 
-def _rows(source: StillSource, rows: Span) -> Iterator[tuple[bool, YuvPlanes]]:
-    yield False, source.planes(rows.outer_begin, rows.outer_end)
+def _rows(source: StillSource, rows: Span) -> Iterator[tuple[str, YuvPlanes]]:
+    top, bottom = rows.outer_begin, rows.outer_end
+    planes = source.planes(top, bottom)
+    if source.properties.full_chroma:
+        yield PICTURE, _gray(planes[0])
+        for kind, plane in zip(CHROMA, source.chroma(top, bottom), strict=True):
+            yield kind, _gray(plane)
+    else:
+        yield PICTURE, planes
     if source.has_alpha:
-        luma = ALPHA_TO_SAMPLE[source.alpha(rows.outer_begin, rows.outer_end)]
-        neutral = np.full((-(-luma.shape[0] // 2), -(-luma.shape[1] // 2)), 128, np.uint8)
-        yield True, (luma, neutral, neutral)
+        yield ALPHA, _gray(ALPHA_TO_SAMPLE[source.alpha(top, bottom)])
+
+
+def _gray(luma: np.ndarray) -> YuvPlanes:
+    neutral = np.full((-(-luma.shape[0] // 2), -(-luma.shape[1] // 2)), 128, np.uint8)
+    return luma, neutral, neutral
 
 
 def _cut(planes: YuvPlanes, columns: Span) -> YuvPlanes:
@@ -209,7 +232,7 @@ def _check_packets(file: io.BytesIO, digest: bytes) -> None:
     found = hashlib.md5(usedforsecurity=False)
     for item in StreamReader(file, strict=True):
         content = item.content if isinstance(item, Packet) else None
-        if isinstance(content, FramePacket | TilePacket | AlphaPacket):
+        if isinstance(content, FramePacket | TilePart):
             found.update(bytes(content.modes) + content.payload)
     if found.digest() != digest:
         raise VerifyError("verification failed: the stream holds other packets than were written")

@@ -12,10 +12,12 @@ from neuralcodec.bitstream import (
     Arithmetic,
     Attachment,
     Chapter,
+    ChromaPacket,
     FramePacket,
     StreamHeader,
     StreamWriter,
     TilePacket,
+    TilePart,
 )
 from neuralcodec.core.types import ColourTags, SidePacket, SideStream, VideoProperties
 
@@ -102,22 +104,28 @@ STILL = replace(
 )
 
 
-def make_still(size: int = 300, seed: int = 0) -> tuple[bytes, list[TilePacket | AlphaPacket], list[Attachment]]:
-    """A stream of a still picture in 4 x 3 tiles with alpha and attachments: its bytes, its parts and attachments in order."""
+FULL = replace(STILL, video=replace(STILL.video, gray=False, full_chroma=True))
+
+
+def make_still(size: int = 300, seed: int = 0, header: StreamHeader = STILL) -> tuple[bytes, list[TilePart], list[Attachment]]:
+    """A stream of a still picture in 4 x 3 tiles with alpha, chroma with FULL, and attachments: its bytes, its parts and attachments in order."""
     rng = random.Random(seed)
     file = io.BytesIO()
-    writer = StreamWriter(file, STILL)
+    writer = StreamWriter(file, header)
     attachments = [Attachment(kind, rng.randbytes(40 * kind)) for kind in (1, 2, 3, 77)]
     for attachment in attachments[:3]:
         writer.write_attachment(attachment)
     writer.start_gop(0)
     writer.write_frame(FramePacket(True, 0, b""))
-    parts: list[TilePacket | AlphaPacket] = []
+    parts: list[TilePart] = []
     for row in range(3):
         numbers = range(4 * row, 4 * row + 4)
         parts += [TilePacket(n, rng.randbytes(rng.randint(0, size)), (64 + n, 0)) for n in numbers]
+        first = len(parts) - 4
+        if header.video.full_chroma:
+            parts += [ChromaPacket(n, plane, rng.randbytes(rng.randint(0, size)), (64 + n, 0)) for plane in (1, 2) for n in numbers]
         parts += [AlphaPacket(n, rng.randbytes(rng.randint(0, size)), (0, 128 + n), 150 + n) for n in numbers]
-        for part in parts[-8:]:
+        for part in parts[first:]:
             writer.write_tile(part)
     writer.write_attachment(attachments[3])
     writer.finish()

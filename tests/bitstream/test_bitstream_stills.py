@@ -10,6 +10,7 @@ import pytest
 from neuralcodec.bitstream import (
     AlphaPacket,
     Attachment,
+    ChromaPacket,
     Damage,
     FramePacket,
     Limits,
@@ -17,6 +18,7 @@ from neuralcodec.bitstream import (
     StreamReader,
     StreamWriter,
     TilePacket,
+    TilePart,
     UnknownPacket,
 )
 from neuralcodec.bitstream.header import read_header, write_header
@@ -24,7 +26,7 @@ from neuralcodec.bitstream.packets import frame_packet
 from neuralcodec.bitstream.syntax import ATTACHMENT_MAX
 from neuralcodec.core.errors import LimitError, StreamError
 from tests.bitstream.damage import damaged_variants, repair, split, uvar
-from tests.bitstream.samples import HEADER, STILL, Pipe, make_still, make_stream
+from tests.bitstream.samples import FULL, HEADER, STILL, Pipe, make_still, make_stream
 
 DATA, PARTS, ATTACHMENTS = make_still()
 CHUNKS = split(DATA)
@@ -34,15 +36,17 @@ def contents(items: list, kind: type | tuple[type, ...]) -> list:
     return [item.content for item in items if isinstance(item, Packet) and isinstance(item.content, kind)]
 
 
+@pytest.mark.parametrize("header", [STILL, FULL])
 @pytest.mark.parametrize("pipe", [False, True])
-def test_parts_and_attachments_come_back_as_written(pipe):
-    reader = StreamReader(Pipe(DATA) if pipe else io.BytesIO(DATA), strict=True)
-    assert reader.header == STILL
+def test_parts_and_attachments_come_back_as_written(pipe, header):
+    data, parts, attachments = make_still(header=header)
+    reader = StreamReader(Pipe(data) if pipe else io.BytesIO(data), strict=True)
+    assert reader.header == header
     items = list(reader)
-    assert contents(items, (TilePacket, AlphaPacket)) == PARTS
-    assert contents(items, Attachment) == ATTACHMENTS
+    assert contents(items, (TilePacket, AlphaPacket, ChromaPacket)) == parts
+    assert contents(items, Attachment) == attachments
     for item in items:
-        if isinstance(item.content, TilePacket | AlphaPacket):
+        if isinstance(item.content, TilePart):
             assert item.framing == item.size - len(item.content.payload) <= 14
 
 
@@ -64,6 +68,17 @@ def test_a_header_with_tiles_needs_a_still_and_whole_units():
     data = write_header(STILL)
     with pytest.raises(StreamError, match="no still"):
         read_header(repair(data.replace(still_field(1), still_field(0)), True), Limits())
+
+
+def test_full_chroma_needs_its_feature_a_still_and_colour():
+    for video in (replace(HEADER.video, full_chroma=True), replace(STILL.video, full_chroma=True)):
+        with pytest.raises(StreamError, match="pixel_format"):
+            write_header(replace(STILL if video.still else HEADER, video=video))
+    data = write_header(FULL)
+    assert data[14] == 3  # the features, first in the body
+    for wrong in (data[:14] + b"\x01" + data[15:], write_header(STILL)[:14] + b"\x03" + write_header(STILL)[15:]):
+        with pytest.raises(StreamError, match="feature 2"):
+            read_header(repair(wrong, True), Limits())
 
 
 def still_field(value: int) -> bytes:
@@ -102,6 +117,15 @@ def test_a_part_before_its_frame_is_damage():
     items = list(StreamReader(io.BytesIO(b"".join([*CHUNKS[:frame], CHUNKS[tile], *CHUNKS[frame:]]))))
     assert sum(isinstance(item, Damage) for item in items) == 1
     assert contents(items, (TilePacket, AlphaPacket)) == PARTS
+
+
+def test_a_reader_finds_chroma_again_after_damage():
+    data, parts, _ = make_still(size=900, header=FULL)
+    chunks = split(data)
+    at = next(i for i, chunk in enumerate(chunks) if i and chunk[0] >> 4 == 11 and len(chunk) > 200)
+    broken = b"".join([*chunks[:at], chunks[at][:1] + uvar(1 << 40) + chunks[at][3:], *chunks[at + 1 :]])
+    found = contents(list(StreamReader(io.BytesIO(broken))), (TilePacket, AlphaPacket, ChromaPacket))
+    assert len(found) == len(parts) - 1 and all(part in parts for part in found)
 
 
 @pytest.mark.parametrize("length", [0, 5, 1 << 20, 1 << 40])

@@ -78,6 +78,26 @@ def test_alpha_and_gray_are_kept(cli, tmp_path):
     assert "gray" in cli.ok("inspect", tmp_path / "g.nvc", "--model", cli.model).stdout
 
 
+def test_full_chroma_keeps_what_420_loses(cli, tmp_path):
+    stripes = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    stripes[:, ::2], stripes[:, 1::2] = (255, 0, 0), (0, 0, 255)
+    Image.fromarray(stripes).save(tmp_path / "s.png")
+    decoded = {}
+    for chroma in ("420", "444"):
+        said = cli.ok("encode", tmp_path / "s.png", "-o", tmp_path / f"{chroma}.nvc", "--chroma", chroma, "--quality", 95).stderr
+        assert said.count("8-bit 4:" + ":".join(chroma[1:])) == 1
+        cli.ok("decode", tmp_path / f"{chroma}.nvc", "-o", tmp_path / f"{chroma}.png")
+        decoded[chroma] = np.asarray(Image.open(tmp_path / f"{chroma}.png")).astype(float)
+    errors = {chroma: np.mean((d - stripes) ** 2) for chroma, d in decoded.items()}
+    assert errors["444"] < errors["420"] / 4
+    assert "4:4:4" in cli.ok("inspect", tmp_path / "444.nvc").stdout
+    document = json.loads(cli.ok("inspect", tmp_path / "444.nvc", "--json").stdout)
+    assert document["packets"]["chroma"]["count"] == 2 and document["header"]["full_chroma"]
+    assert sum(document["bits"].values()) == pytest.approx(8 * document["bytes"], abs=0.1)
+    assert "halved to 4:2:0" in cli.ok("decode", tmp_path / "444.nvc", "-o", tmp_path / "s.yuv").stderr
+    assert (tmp_path / "s.yuv").stat().st_size == HEIGHT * WIDTH + 2 * -(-HEIGHT // 2) * -(-WIDTH // 2)
+
+
 def test_inspect_knows_tiles_and_attachments(cli, photo, tmp_path, monkeypatch):
     monkeypatch.setattr("neuralcodec.pipeline.stills.StillEncoder.__init__.__kwdefaults__", {"tile_size": 64, "whole_pixels": 0})
     picture(70, 66).save(tmp_path / "t.png", icc_profile=PROFILE)
@@ -170,7 +190,7 @@ def test_a_batch_leaves_nothing_half_written(tmp_path):
     assert names(tmp_path) == []
 
 
-def test_what_makes_no_sense_is_refused(cli, folder, photo_stream, stream):
+def test_what_makes_no_sense_is_refused(cli, folder, photo_stream, stream, y4m):
     with pytest.raises(UsageError):
         collect(["-", "a"], str(folder), False, (), ".nvc")
     with pytest.raises(OutputError):
@@ -184,6 +204,7 @@ def test_what_makes_no_sense_is_refused(cli, folder, photo_stream, stream):
         ("decode", photo_stream, "-o", folder / "x.jpg", "--lossless"),
         ("decode", photo_stream, photo_stream, "--md5"),
         ("encode", folder / "in", "-o", folder / "out", "--frames", "0:1"),
+        ("encode", y4m, "-o", folder / "v.nvc", "--chroma", "444"),
     ):
         result = cli(*arguments, "--model", cli.model)
         assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1, result.output

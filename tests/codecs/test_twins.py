@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from neuralcodec.codecs.coding import FlagshipCoder, Planes
-from neuralcodec.codecs.conversion import fold, from_float, to_float
+from neuralcodec.codecs.conversion import calibrate, colour_chart, fold, from_float, to_float
+from neuralcodec.codecs.exact import picture_convs
 from neuralcodec.codecs.files import load_model, save_model
 from neuralcodec.codecs.flagship import Flagship
+from neuralcodec.codecs.registry import by_name
 from neuralcodec.codecs.twins import PARTS, float_twin, with_exact_part
 from neuralcodec.core.errors import UsageError
 from neuralcodec.nn.layout import planes_to_tensors
@@ -84,6 +86,16 @@ def test_converting_the_float_twin_gives_the_model_back(exact, payloads):
     again = from_float(to_float(exact.model), [list(clip(2))], exact.widths, (QUALITY,))
     for (_, samples), (_, near) in zip(decoded(exact.model, payloads, exact.widths[0]), decoded(again, payloads, exact.widths[0]), strict=True):
         assert psnr(samples, near) > 40
+
+
+def test_a_conversion_holds_colours_that_its_clips_lack():
+    trained, gray = by_name(), tuple(np.full(shape, 128, np.uint8) for shape in ((64, 96), (32, 48), (32, 48)))
+    exact = from_float(to_float(trained.model), [[gray]], trained.widths[:1], (200,))
+    formats = {n: layer.frac_in for n, layer in picture_convs(exact).items() if n.startswith("intra.") and n.endswith((".mix", ".expand"))}
+    wanted = calibrate(exact, [[colour_chart()]], trained.widths[:1], (200,))
+    assert formats and all(formats[n] <= wanted[n] for n in formats)
+    without = calibrate(exact, [[gray]], trained.widths[:1], (200,))
+    assert any(without[n] > wanted[n] for n in formats)
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -39,10 +39,10 @@ class Picture:
 
     name = "texture"
 
-    def __init__(self, height: int = HEIGHT, width: int = WIDTH, alpha: np.ndarray | None = None, gray: bool = False, attachments=()):
+    def __init__(self, height: int = HEIGHT, width: int = WIDTH, alpha: np.ndarray | None = None, gray: bool = False, attachments=(), full: bool = False):
         (frame,) = moving_texture(1, height, width)
         self.whole = frame.planes if not gray else (frame.planes[0], *(np.full_like(p, 128) for p in frame.planes[1:]))
-        self.properties = VideoProperties(width, height, Fraction(1, 25), colour=ColourTags(1, 13, 6, True, 2), still=True, gray=gray)
+        self.properties = VideoProperties(width, height, Fraction(1, 25), colour=ColourTags(1, 13, 6, True, 2), still=True, gray=gray, full_chroma=full)
         self.opacity, self.attachments, self.rows = alpha, list(attachments), 0
 
     @property
@@ -53,6 +53,10 @@ class Picture:
         self.rows = max(self.rows, bottom - top)
         y, u, v = self.whole
         return y[top:bottom], u[top // 2 : -(-bottom // 2)], v[top // 2 : -(-bottom // 2)]
+
+    def chroma(self, top: int, bottom: int):
+        y = self.whole[0][top:bottom].astype(int)
+        return (y // 2 + 64).astype(np.uint8), (200 - y // 2).astype(np.uint8)
 
     def alpha(self, top: int, bottom: int) -> np.ndarray:
         return self.opacity[top:bottom]
@@ -163,6 +167,28 @@ def test_samples_of_alpha_stand_for_every_opacity():
 def test_gray_pictures_have_neutral_chroma(loaded):
     still = decode(loaded, encode(loaded, Picture(gray=True)))
     assert all((p == 128).all() for p in still.frame.planes[1:])
+    assert psnr(still.frame.planes[0], Picture().whole[0]) > 30
+
+
+@pytest.mark.parametrize("tile", [0, TILE])
+def test_full_chroma_comes_back_in_three_planes_of_one_size(loaded, tile):
+    source = Picture(full=True, alpha=np.full((HEIGHT, WIDTH), 90, np.uint8))
+    data = encode(loaded, source, tile)
+    still = decode(loaded, data)
+    wanted = (source.whole[0], *source.chroma(0, HEIGHT))
+    assert all(p.shape == (HEIGHT, WIDTH) and psnr(p, w) > 30 for p, w in zip(still.frame.planes, wanted, strict=True))
+    assert psnr(still.alpha, source.opacity) > 25
+    order = [getattr(i.content, "plane", type(i.content).__name__) for i in StreamReader(io.BytesIO(data)) if isinstance(i, Packet)]
+    assert order.index(1) < order.index(2) < order.index("AlphaPacket")
+    small = decode(loaded, data, thumbnail=True)
+    assert all(p.shape == (-(-HEIGHT // 8), -(-WIDTH // 8)) for p in small.frame.planes)
+
+
+def test_a_lost_chroma_plane_is_neutral_and_told(loaded):
+    chunks = split(encode(loaded, Picture(full=True), 0))
+    at = next(i for i, chunk in enumerate(chunks) if i and chunk[0] >> 4 == 11)
+    still = decode(loaded, b"".join([*chunks[:at], chunks[at][:-1] + bytes([chunks[at][-1] ^ 1]), *chunks[at + 1 :]]), strict=False)
+    assert len(still.damage) == 1 and (still.frame.planes[1] == 128).all() and (still.frame.planes[2] != 128).any()
     assert psnr(still.frame.planes[0], Picture().whole[0]) > 30
 
 

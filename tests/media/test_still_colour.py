@@ -8,7 +8,7 @@ from PIL import Image
 
 from neuralcodec.core.types import ColourTags
 from neuralcodec.media.pixels import rgb_of
-from neuralcodec.media.still_colour import SRGB, planes_of_rows, rgb_strips
+from neuralcodec.media.still_colour import SRGB, full_chroma_of_rows, halve_chroma, planes_of_rows, rgb_strips
 
 FORWARD = np.array([[0.299, 0.587, 0.114], [-0.299 / 1.772, -0.587 / 1.772, 0.5], [0.5, -0.587 / 1.402, -0.114 / 1.402]])
 
@@ -105,3 +105,15 @@ def test_planes_of_one_size_need_no_filter():
     y, _, v = (p.astype(float) for p in planes)
     red = np.clip(y + 1.402 * (v - 128), 0, 255)
     assert np.abs(to_rgb(planes)[..., 0] - red).max() <= 0.51
+
+
+def test_full_chroma_is_the_formula_and_halves_to_that_of_420():
+    rgb = np.random.default_rng(5).integers(0, 256, (3, 12, 18)).astype(np.uint8)
+    smooth = [np.kron(c[::4, ::4], np.ones((4, 4))).astype(np.uint8)[:12, :18] for c in rgb]
+    r, g, b = (c.astype(float) for c in rgb)
+    u, v = full_chroma_of_rows(list(rgb))
+    y = 0.299 * r + 0.587 * g + 0.114 * b
+    for plane, wanted in ((u, 128 + (b - y) / 1.772), (v, 128 + (r - y) / 1.402)):
+        assert np.abs(plane - wanted.clip(0, 255)).max() <= 0.51
+    halves = [halve_chroma(plane) for plane in full_chroma_of_rows(smooth)]
+    assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in zip(halves, planes_of_rows(smooth, 0, 0)[1:], strict=True))

@@ -30,8 +30,8 @@ class Ramps:
 
     name, has_alpha, attachments = "ramps", True, [(1, b"icc")]
 
-    def __init__(self, gray: bool) -> None:
-        self.properties = VideoProperties(WIDTH, HEIGHT, Fraction(1, 25), still=True, gray=gray)
+    def __init__(self, gray: bool, full: bool = False) -> None:
+        self.properties = VideoProperties(WIDTH, HEIGHT, Fraction(1, 25), still=True, gray=gray, full_chroma=full)
 
     def planes(self, top: int, bottom: int):
         y, x = np.mgrid[top:bottom, :WIDTH]
@@ -39,15 +39,19 @@ class Ramps:
         chroma = luma[::2, ::2]
         return luma, chroma, 255 - chroma
 
+    def chroma(self, top: int, bottom: int):
+        luma = self.planes(top, bottom)[0]
+        return luma // 2 + 60, 200 - luma // 2
+
     def alpha(self, top: int, bottom: int) -> np.ndarray:
         return (255 - self.planes(top, bottom)[0]).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("tile", "gray"), [(64, False), (0, True)])
-def test_samples_and_opacity_agree(tiny_exact_model, tile, gray):
+@pytest.mark.parametrize(("tile", "gray", "full"), [(64, False, False), (0, True, False), (64, False, True), (0, False, True)])
+def test_samples_and_opacity_agree(tiny_exact_model, tile, gray, full):
     loaded = load_model(tiny_exact_model)
     encoder = StillEncoder(loaded, EncodeOptions(2, 60), CPU, tile_size=tile, whole_pixels=0 if tile else 1 << 26)
-    data = encoder.encode(Ramps(gray)).data
+    data = encoder.encode(Ramps(gray, full)).data
     still = StillDecoder(StreamReader(io.BytesIO(data)), loaded, DecodeOptions(), CPU).run()
     stream, model = read_stream(data), read_model(tiny_exact_model.read_bytes())
     ((_, _, planes),) = decode_pictures(stream, model)
@@ -55,6 +59,7 @@ def test_samples_and_opacity_agree(tiny_exact_model, tile, gray):
     assert np.array_equal(decode_alpha(stream, model), still.alpha)
     assert stream.attachments == still.attachments == {1: b"icc"}
     assert (planes[1] == 128).all() == gray
+    assert (planes[1].shape == planes[0].shape) == full
 
 
 def test_a_missing_tile_is_refused(tiny_exact_model):
