@@ -108,6 +108,7 @@ class Numbers(click.ParamType):
     help="Instead: exact pictures against the same model in floating point: decoding time, and what exactness costs in "
     "rate, of all and of each part of the decoder.",
 )
+@click.option("--routes", is_flag=True, help="Instead: the capacities of an AdaNIC model by block, by picture and everywhere the same, on pictures.")
 @click.option(
     "--compare",
     nargs=2,

@@ -1,4 +1,4 @@
-"""What ``ncodec bench`` does instead of a bench: the papers' tables, timing twice, exact pictures against inexact ones,
+"""What ``ncodec bench`` does instead of a bench: the papers' tables, timing twice, exact pictures against inexact ones, AdaNIC's routes,
 comparing reports, the README's figures."""
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from neuralcodec.cli.bench_arithmetic import run_arithmetic
+from neuralcodec.cli.bench_routes import run_routes
 from neuralcodec.cli.common import Talk
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _MODES = {
     "tables": (*_MEASURING, "out", "cache_folder", "no_cache"),
     "check_timing": _MEASURING,
     "arithmetic": _MEASURING,
+    "routes": ("clips", "qualities", "model", "threads", "device"),
 }
 """Modes with the parameters that they heed."""
 _ALWAYS = ("quiet", "verbose")
@@ -56,7 +58,7 @@ def run_mode(mode: str, talk: Talk, clips: tuple[str, ...], options: dict[str, A
 
         rewrite(*options["figures"])
         return 0
-    return {"tables": _tables, "check_timing": _check_timing, "arithmetic": run_arithmetic}[mode](talk, clips, options)
+    return {"tables": _tables, "check_timing": _check_timing, "arithmetic": run_arithmetic, "routes": run_routes}[mode](talk, clips, options)
 
 
 class Failures:

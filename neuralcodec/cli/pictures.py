@@ -125,7 +125,6 @@ def decode_still(reader: StreamReader, loaded: LoadedModel, options: DecodeOptio
     """``ncodec decode`` of a still: writes it, checks md5s, tells of damage. Raises DamageError at the end where there was some."""
     from neuralcodec.cli.common import output_file
     from neuralcodec.media.sink import open_sink
-    from neuralcodec.media.still_colour import halve_chroma
 
     if options.frames[0] > 0:
         raise UsageError(f"frame {options.frames[0]}: the stream has 1")
@@ -149,11 +148,7 @@ def decode_still(reader: StreamReader, loaded: LoadedModel, options: DecodeOptio
         if file is not None:
             write_picture(decoded, file, reader, how)
         if sink is not None:
-            frame = decoded.still.frame
-            if reader.header.video.full_chroma:
-                frame = replace(frame, planes=(frame.planes[0], *map(halve_chroma, frame.planes[1:])))
-                decoded.notes.append("4:4:4 halved to 4:2:0: formats of pictures alone get it whole")
-            sink.write(frame)
+            sink.write(decoded.still.frame)
             if decoded.still.alpha is not None:
                 decoded.notes.append("alpha left out: only PNG, WebP, TIFF and AVIF hold it")
             talk.notes(sink.notes)

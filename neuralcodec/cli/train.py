@@ -133,12 +133,13 @@ def adanic(**options) -> None:
 
 @train.command("adanic-agent")
 @_with(*(option for option in _OPTIONS if option is not _SIZE))
+@click.option("--no-costs", "costs", is_flag=True, flag_value=False, default=True, help="The teacher learns labels alone, not what downgrades cost.")
+@click.option("--no-distillation", "distillation", is_flag=True, flag_value=False, default=True, help="The student learns from labels alone, not from the teacher.")
 def adanic_agent(**options) -> None:
     """Routing agents of a supernet (--init, a run or a model file): a teacher, then the student that goes into the model."""
-    from neuralcodec.training.adanic import AdaNICOptions
-    from neuralcodec.training.adanic_agent import run_agent
+    from neuralcodec.training.adanic_agent import AgentOptions, run_agent
 
-    _train(lambda o: run_agent(AdaNICOptions(**o)), options)
+    _train(lambda o: run_agent(AgentOptions(**o)), options)
 
 
 @train.command()

@@ -100,7 +100,12 @@ class AdaNICCoder(SlimCAECoder):
     @torch.inference_mode()
     def encode_intra(self, source: Planes, quality: int, size: tuple[int, int], importance: None = None) -> Coded:
         """``source``: padded planes of the picture; ``importance``: as there are no P frames, None. Raises UsageError for a route that cannot be."""
-        options, encoder = self._choose_capacities(source, quality, size), FrameEncoder()
+        return self.encode_mapped(source, quality, size, self.choose_capacities(source, quality, size))
+
+    @torch.inference_mode()
+    def encode_mapped(self, source: Planes, quality: int, size: tuple[int, int], options: np.ndarray) -> Coded:
+        """The same with a map of capacities, ``options`` (rows, columns)."""
+        encoder = FrameEncoder()
         self._tcm = self._map(options, size)
         y, z = self._analyse(source, quality, self._tcm)
         write_map(encoder, options, self.model.option, self.model.options - 1)
@@ -114,7 +119,9 @@ class AdaNICCoder(SlimCAECoder):
         latent = in_bands(lambda part, first, last: self.model.analysis(part, tcm.rows(first, last)), x, ALIGN, 1)
         return self.model.in_steps(latent, torch.tensor([quality], device=self.device))
 
-    def _choose_capacities(self, source: Planes, quality: int, size: tuple[int, int]) -> np.ndarray:
+    @torch.inference_mode()
+    def choose_capacities(self, source: Planes, quality: int, size: tuple[int, int]) -> np.ndarray:
+        """The options (rows, columns) that ``route`` gives to a picture's blocks."""
         widest, levels = self.model.option, self.model.options
         shape = map_shape(self.model.config.block, *latent_size(*size))
         if self.route == AGENT:

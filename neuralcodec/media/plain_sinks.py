@@ -19,6 +19,7 @@ from neuralcodec.media.sink import Cadence, PendingFile, Sink, nominal_rate
 class _PlaneSink(Sink):
     """Planes one after another into a file or pipe."""
 
+    takes_full_chroma = True
     _frame_header = b""
     _kind = "raw video"
 

@@ -7,6 +7,7 @@ import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO, Self
 from neuralcodec.core.errors import OutputError, UsageError
 from neuralcodec.core.types import Frame, SidePacket, SideStream, VideoProperties
 from neuralcodec.media.pixels import chroma_size
+from neuralcodec.media.still_colour import halve_chroma
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
@@ -25,6 +27,9 @@ class Sink(ABC):
     A file stands under a temporary name in the same folder until ``close()`` renames it; ``abort()`` removes it.
     ``notes`` collects one-line messages for the user, each once.
     """
+
+    takes_full_chroma = False
+    """Whether planes in 4:4:4 are written as they are; otherwise their chroma is halved, which a note says."""
 
     def __init__(self, properties: VideoProperties) -> None:
         self.properties = properties
@@ -41,9 +46,13 @@ class Sink(ABC):
         a pipe whose reader has gone pass, as command-line programs do: catch it and end quietly.
         """
         height, width = self.properties.height, self.properties.width
-        chroma = chroma_size(width, height)[::-1]
+        chroma = (height, width) if self.properties.full_chroma else chroma_size(width, height)[::-1]
         if tuple(plane.shape for plane in frame.planes) != ((height, width), chroma, chroma):
             raise OutputError(f"a frame of another size than {width}x{height} was to be written")
+        if self.properties.full_chroma and not self.takes_full_chroma:
+            self._note("4:4:4 halved to 4:2:0: formats of pictures, y4m and raw planes alone get it whole")
+            y, *halves = frame.planes
+            frame = replace(frame, planes=(y, *map(halve_chroma, halves)))
         self._write(frame)
 
     @abstractmethod

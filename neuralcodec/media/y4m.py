@@ -168,7 +168,7 @@ def header(properties: VideoProperties, rate: Fraction) -> bytes:
         f"F{rate.numerator}:{rate.denominator}",
         "Ip",
         f"A{sar.numerator}:{sar.denominator}",
-        "C" + _TAG_OF_LOCATION.get(properties.colour.chroma_location, "420"),
+        "C" + ("444" if properties.full_chroma else _TAG_OF_LOCATION.get(properties.colour.chroma_location, "420")),
     ]
     if properties.colour.full_range is not None:
         tags.append("XCOLORRANGE=" + ("FULL" if properties.colour.full_range else "LIMITED"))

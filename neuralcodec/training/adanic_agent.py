@@ -43,6 +43,14 @@ MOST_COST = 4.0
 """Tolerances beyond which a cost says no more."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class AgentOptions(adanic.AdaNICOptions):
+    """For the paper's Table 6: without ``costs`` the teacher has no use for its second head, without ``distillation`` the student learns from labels alone."""
+
+    costs: bool = True
+    distillation: bool = True
+
+
 class Agents(nn.Module):
     """What a run holds: the supernet with its student, and the teacher."""
 
@@ -59,6 +67,8 @@ class AgentStage:
     agents: Agents
     sampler: Sampler
     batch: int = 8
+    gamma: float = GAMMA
+    sigma: float = SIGMA
 
     def step(self, progress: float) -> tuple[Tensor, dict[str, float]]:
         net = self.agents.supernet
@@ -72,12 +82,12 @@ class AgentStage:
             logits, foretold = self.agents.teacher.both(x, quality)
             action = F.cross_entropy(logits, labels)
             surrogate = F.mse_loss(foretold, costs.clamp(-MOST_COST, MOST_COST))
-            return GAMMA * action + (1 - GAMMA) * surrogate, _measured("teacher", logits, labels) | {"cost_mse": float(surrogate.detach())}
+            return self.gamma * action + (1 - self.gamma) * surrogate, _measured("teacher", logits, labels) | {"cost_mse": float(surrogate.detach())}
         with torch.no_grad():
             taught = self.agents.teacher(x, quality)
         logits = net.agent(x, quality)
         distance = F.kl_div(F.log_softmax(logits, 1), F.softmax(taught, 1), reduction="batchmean")
-        return SIGMA * distance + (1 - SIGMA) * F.cross_entropy(logits, labels), _measured("student", logits, labels)
+        return self.sigma * distance + (1 - self.sigma) * F.cross_entropy(logits, labels), _measured("student", logits, labels)
 
     @torch.no_grad()
     def downgrade_costs(self, x: Tensor, y: Tensor, uv: Tensor, quality: Tensor) -> Tensor:
@@ -119,7 +129,7 @@ def supernet_config(source: str) -> AdaNICConfig:
     return config
 
 
-def run_agent(options: adanic.AdaNICOptions) -> Agents:
+def run_agent(options: AgentOptions) -> Agents:
     """Train until the minutes or steps are over or the run is interrupted; the state is saved either way. ``options.init`` names the supernet.
 
     Raises UsageError, InputError, ModelError."""
@@ -134,7 +144,8 @@ def run_agent(options: adanic.AdaNICOptions) -> Agents:
         agent.requires_grad_(True)
     agents.to(torch.device(options.device), memory_format=torch.channels_last)
     keep_record(options.run, RECORD, config.to_dict())
-    stage = AgentStage(agents, Sampler(options.load_clips(), seed), options.batch or 8)
+    stage = AgentStage(agents, Sampler(options.load_clips(), seed), options.batch or 8,
+                       GAMMA if options.costs else 1.0, SIGMA if options.distillation else 0.0)
     groups = {"teacher": agents.teacher, "student": agents.supernet.agent}
     loop = Loop(options.run, agents, groups, options.schedule(1e-3))
     loop.resume()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 
@@ -94,8 +95,12 @@ def test_full_chroma_keeps_what_420_loses(cli, tmp_path):
     document = json.loads(cli.ok("inspect", tmp_path / "444.nvc", "--json").stdout)
     assert document["packets"]["chroma"]["count"] == 2 and document["header"]["full_chroma"]
     assert sum(document["bits"].values()) == pytest.approx(8 * document["bytes"], abs=0.1)
-    assert "halved to 4:2:0" in cli.ok("decode", tmp_path / "444.nvc", "-o", tmp_path / "s.yuv").stderr
-    assert (tmp_path / "s.yuv").stat().st_size == HEIGHT * WIDTH + 2 * -(-HEIGHT // 2) * -(-WIDTH // 2)
+    cli.ok("decode", tmp_path / "444.nvc", "-o", tmp_path / "s.yuv")
+    planes = (tmp_path / "s.yuv").read_bytes()
+    assert len(planes) == 3 * HEIGHT * WIDTH and hashlib.md5(planes).hexdigest() in cli.ok("decode", tmp_path / "444.nvc", "--md5").stdout
+    cli.ok("decode", tmp_path / "444.nvc", "-o", tmp_path / "s.y4m")
+    assert b" C444 " in (tmp_path / "s.y4m").read_bytes()[:80] and (tmp_path / "s.y4m").read_bytes().endswith(planes)
+    assert "halved to 4:2:0" in cli.ok("decode", tmp_path / "444.nvc", "-o", tmp_path / "s.mkv").stderr
 
 
 def test_inspect_knows_tiles_and_attachments(cli, photo, tmp_path, monkeypatch):

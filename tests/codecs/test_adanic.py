@@ -64,7 +64,7 @@ def picture() -> Planes:
 def routed(loaded, options: np.ndarray = MIXED):
     """A coder whose encoder takes these options."""
     coder = coder_for(loaded.model)
-    coder._choose_capacities = lambda *_: np.asarray(options)
+    coder.choose_capacities = lambda *_: np.asarray(options)
     return coder
 
 

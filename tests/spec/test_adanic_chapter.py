@@ -44,7 +44,7 @@ def test_the_chapter_decodes_what_the_product_encodes(path, level, options):
     place(loaded.model, torch.device("cpu"))
     apply_widths(loaded.model, loaded.widths[level - 1])
     coder, chapter = coder_for(loaded.model), Reference(file.tensors, file.metadata["config"], loaded.widths[level - 1])
-    coder._choose_capacities = lambda *_: np.array(options)
+    coder.choose_capacities = lambda *_: np.array(options)
     for quality, modes in ((0, tuple(MaskMode)), (111, (MaskMode.SENT,)), (200, ())):
         coder.mask_modes = modes
         coded = coder.encode_intra(waves(80, 144), quality, (HEIGHT, WIDTH))

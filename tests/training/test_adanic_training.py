@@ -19,15 +19,15 @@ from neuralcodec.codecs.jumc import tolerance
 from neuralcodec.core.errors import UsageError
 from neuralcodec.training import loop
 from neuralcodec.training.adanic import RECORD, AdaNICOptions, AdaNICStage, export_adanic, read_record, run_adanic
-from neuralcodec.training.adanic_agent import Agents, AgentStage, export_agent, find_labels, run_agent
+from neuralcodec.training.adanic_agent import AgentOptions, Agents, AgentStage, export_agent, find_labels, run_agent
 from neuralcodec.training.data import Clips, Sampler
 from neuralcodec.training.runs import keep_record
 
 SMALL = AdaNICConfig((12, 8, 4), (16, 12, 8))
 
 
-def options(root: Path, run: Path, **more) -> AdaNICOptions:
-    return AdaNICOptions(data=(root / "clips",), run=run, cache=root / "cache", seed=1, size=64, batch=2, **more)
+def options(root: Path, run: Path, kind: type[AdaNICOptions] = AdaNICOptions, **more) -> AdaNICOptions:
+    return kind(data=(root / "clips",), run=run, cache=root / "cache", seed=1, size=64, batch=2, **more)
 
 
 def stage(clips: Clips, size: int = 64, **more) -> AdaNICStage:
@@ -139,6 +139,21 @@ def test_the_teacher_learns_first_and_then_the_student(agent_stage):
         assert {name.rpartition("_")[2] for name in metrics if name.startswith("accuracy")} == {"teacher" if progress < 0.5 else "student"}
 
 
+def test_costs_and_distillation_can_be_left_out(agent_stage):
+    agents = agent_stage.agents
+    agent_stage.gamma, agent_stage.sigma = 1.0, 0.0
+    agent_stage.step(0.1)[0].backward()
+    assert all(not p.grad.any() for p in agents.teacher.costs.parameters()) and all(p.grad.any() for p in agents.teacher.routing.parameters())
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        agent_stage.sampler = Sampler(agent_stage.sampler.packs, 0)
+        losses.append(float(agent_stage.step(0.6)[0].detach()))
+        with torch.no_grad():
+            agents.teacher.routing[-1].bias += torch.tensor([5.0, 0.0, 0.0])
+    assert losses[0] == losses[1]
+
+
 def test_costs_of_downgrades_are_those_of_the_coder_in_tolerances(agent_stage):
     """Of one block, coded alone."""
     from neuralcodec.codecs.coders import coder_for
@@ -161,17 +176,17 @@ def test_agents_are_trained_for_a_supernet_and_exported_with_it(root, tmp_path):
     supernet, run, model = tmp_path / "supernet", tmp_path / "run", tmp_path / "model.safetensors"
     run_adanic(options(root, supernet, minutes=0.001), AdaNICConfig((12, 8, 4), (16, 12, 8), 4))
     for _ in range(2):  # the second one resumes
-        run_agent(options(root, run, minutes=0.001, init=(str(supernet),)))
+        run_agent(options(root, run, AgentOptions, minutes=0.001, init=(str(supernet),)))
     identity, exported = export_agent(run, model)
     loaded = load_model(model)
     assert loaded.identity == identity and loaded.model.agent is not None
     before = export_adanic(supernet, tmp_path / "before.safetensors")[1]
     assert torch.equal(before.analysis.stage1.weight, exported.analysis.stage1.weight)
-    run_agent(options(root, tmp_path / "again", minutes=0.0001, init=(str(model),)))
+    run_agent(options(root, tmp_path / "again", AgentOptions, costs=False, distillation=False, minutes=0.0001, init=(str(model),)))
     with pytest.raises(UsageError, match="one supernet"):
-        run_agent(options(root, tmp_path / "none"))
+        run_agent(options(root, tmp_path / "none", AgentOptions))
     with pytest.raises(UsageError, match="no supernet"):
-        run_agent(options(root, tmp_path / "none", init=(str(root),)))
+        run_agent(options(root, tmp_path / "none", AgentOptions, init=(str(root),)))
     with pytest.raises(UsageError, match="no run"):
         export_agent(tmp_path, model)
     result = CliRunner().invoke(train, ["export", "--run", str(run), "-o", str(model)])
