@@ -30,7 +30,8 @@ enums:
     9: alpha
     10: attachment
     11: chroma
-    12: unknown
+    12: frames
+    13: unknown
 types:
   uvar_group:
     seq:
@@ -248,7 +249,7 @@ types:
       - id: body
         size: len_body.value
         type:
-          switch-on: 'type.to_i < 8 or _root.header.body.still == 1 ? type : packet_type::unknown'
+          switch-on: 'type.to_i < 8 or type == packet_type::frames or _root.header.body.still == 1 ? type : packet_type::unknown'
           cases:
             packet_type::gop: gop
             packet_type::frame_i: frame
@@ -261,6 +262,7 @@ types:
             packet_type::alpha: alpha
             packet_type::attachment: attachment
             packet_type::chroma: chroma
+            packet_type::frames: frames
       - id: crc
         type: u4
         doc: CRC-32C of all bytes of the packet before it.
@@ -311,6 +313,23 @@ types:
         type: modes
       - id: payload
         size-eos: true
+  frames:
+    seq:
+      - id: decode_order
+        type: u1
+      - id: records
+        type: frame_record
+        repeat: eos
+  frame_record:
+    seq:
+      - id: head
+        type: uvar
+      - id: body
+        size: head.value >> 4
+        doc: A frame without its decode_order, with the flags of this record.
+    instances:
+      flags:
+        value: head.value & 15
   modes:
     seq:
       - id: head

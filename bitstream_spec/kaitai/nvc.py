@@ -27,7 +27,8 @@ class Nvc(KaitaiStruct):
         alpha = 9
         attachment = 10
         chroma = 11
-        unknown = 12
+        frames = 12
+        unknown = 13
     def __init__(self, _io, _parent=None, _root=None):
         super(Nvc, self).__init__(_io)
         self._parent = _parent
@@ -278,6 +279,56 @@ class Nvc(KaitaiStruct):
             self.modes._fetch_instances()
 
 
+    class FrameRecord(KaitaiStruct):
+        def __init__(self, _io, _parent=None, _root=None):
+            super(Nvc.FrameRecord, self).__init__(_io)
+            self._parent = _parent
+            self._root = _root
+            self._read()
+
+        def _read(self):
+            self.head = Nvc.Uvar(self._io, self, self._root)
+            self.body = self._io.read_bytes(self.head.value >> 4)
+
+
+        def _fetch_instances(self):
+            pass
+            self.head._fetch_instances()
+
+        @property
+        def flags(self):
+            if hasattr(self, '_m_flags'):
+                return self._m_flags
+
+            self._m_flags = self.head.value & 15
+            return getattr(self, '_m_flags', None)
+
+
+    class Frames(KaitaiStruct):
+        def __init__(self, _io, _parent=None, _root=None):
+            super(Nvc.Frames, self).__init__(_io)
+            self._parent = _parent
+            self._root = _root
+            self._read()
+
+        def _read(self):
+            self.decode_order = self._io.read_u1()
+            self.records = []
+            i = 0
+            while not self._io.is_eof():
+                self.records.append(Nvc.FrameRecord(self._io, self, self._root))
+                i += 1
+
+
+
+        def _fetch_instances(self):
+            pass
+            for i in range(len(self.records)):
+                pass
+                self.records[i]._fetch_instances()
+
+
+
     class Gop(KaitaiStruct):
         def __init__(self, _io, _parent=None, _root=None):
             super(Nvc.Gop, self).__init__(_io)
@@ -507,7 +558,7 @@ class Nvc(KaitaiStruct):
             self.type = KaitaiStream.resolve_enum(Nvc.PacketType, self._io.read_bits_int_be(4))
             self.flags = self._io.read_bits_int_be(4)
             self.len_body = Nvc.Uvar(self._io, self, self._root)
-            _on = (self.type if  ((int(self.type) < 8) or (self._root.header.body.still == 1))  else Nvc.PacketType.unknown)
+            _on = (self.type if  ((int(self.type) < 8) or (self.type == Nvc.PacketType.frames) or (self._root.header.body.still == 1))  else Nvc.PacketType.unknown)
             if _on == Nvc.PacketType.alpha:
                 pass
                 self._raw_body = self._io.read_bytes(self.len_body.value)
@@ -538,6 +589,11 @@ class Nvc(KaitaiStruct):
                 self._raw_body = self._io.read_bytes(self.len_body.value)
                 _io__raw_body = KaitaiStream(BytesIO(self._raw_body))
                 self.body = Nvc.Frame(_io__raw_body, self, self._root)
+            elif _on == Nvc.PacketType.frames:
+                pass
+                self._raw_body = self._io.read_bytes(self.len_body.value)
+                _io__raw_body = KaitaiStream(BytesIO(self._raw_body))
+                self.body = Nvc.Frames(_io__raw_body, self, self._root)
             elif _on == Nvc.PacketType.gop:
                 pass
                 self._raw_body = self._io.read_bytes(self.len_body.value)
@@ -572,7 +628,7 @@ class Nvc(KaitaiStruct):
         def _fetch_instances(self):
             pass
             self.len_body._fetch_instances()
-            _on = (self.type if  ((int(self.type) < 8) or (self._root.header.body.still == 1))  else Nvc.PacketType.unknown)
+            _on = (self.type if  ((int(self.type) < 8) or (self.type == Nvc.PacketType.frames) or (self._root.header.body.still == 1))  else Nvc.PacketType.unknown)
             if _on == Nvc.PacketType.alpha:
                 pass
                 self.body._fetch_instances()
@@ -589,6 +645,9 @@ class Nvc(KaitaiStruct):
                 pass
                 self.body._fetch_instances()
             elif _on == Nvc.PacketType.frame_p:
+                pass
+                self.body._fetch_instances()
+            elif _on == Nvc.PacketType.frames:
                 pass
                 self.body._fetch_instances()
             elif _on == Nvc.PacketType.gop:

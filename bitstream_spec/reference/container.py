@@ -14,8 +14,8 @@ from .rans import StreamError
 SIGNATURE = bytes.fromhex("894E56430D0A1A0A")
 GOP_MARKER = bytes.fromhex("D3A1F58B0CE692B7")
 END_MARKER = bytes.fromhex("9C17E6DA835FB22E")
-GOP, FRAME_I, FRAME_P, SIDE, INDEX, END, HEADER_COPY, TILE, ALPHA, ATTACHMENT, CHROMA = range(1, 12)
-KNOWN_FLAGS = {GOP: 0, FRAME_I: 15, FRAME_P: 15, SIDE: 7, INDEX: 0, END: 0, HEADER_COPY: 0, TILE: 0, ALPHA: 0, ATTACHMENT: 0, CHROMA: 0}
+GOP, FRAME_I, FRAME_P, SIDE, INDEX, END, HEADER_COPY, TILE, ALPHA, ATTACHMENT, CHROMA, FRAMES = range(1, 13)
+KNOWN_FLAGS = {GOP: 0, FRAME_I: 15, FRAME_P: 15, SIDE: 7, INDEX: 0, END: 0, HEADER_COPY: 0, TILE: 0, ALPHA: 0, ATTACHMENT: 0, CHROMA: 0, FRAMES: 0}
 TILES, FULL_CHROMA = 1, 2
 """The features of pictures in tiles and in 4:4:4."""
 
@@ -295,9 +295,9 @@ def read_stream(data: bytes) -> Stream:
         if crc32c(data[start : c.position]) != int.from_bytes(c.take(4), "little"):
             raise StreamError(f"the packet at byte {start} is damaged")
         position = c.position
-        if kind == 0 or kind >= 12:
+        if kind == 0 or kind > FRAMES:
             raise StreamError(f"a packet of type {kind} at byte {start}")
-        if kind > CHROMA or (kind > HEADER_COPY and not header["still"]):
+        if HEADER_COPY < kind < FRAMES and not header["still"]:
             continue
         if flags & ~KNOWN_FLAGS[kind]:
             raise StreamError(f"unknown flags of a packet of type {kind}")
@@ -314,6 +314,16 @@ def read_stream(data: bytes) -> Stream:
                 raise StreamError("a frame before the first group")
             stream.frames.append(group.frame("I" if kind == FRAME_I else "P", flags, c))
             due += 1
+        elif kind == FRAMES:
+            if group is None or not group.frames:
+                raise StreamError("frames before the first group, or before its intra frame")
+            order, number = c.unsigned(1, 0, 255), 0
+            while c.position < len(c.data) or not number:
+                length, flags = divmod(c.uvar(), 16)
+                record = Cursor(bytes([(order + number) % 256]) + c.take(length))
+                stream.frames.append(group.frame("P", flags, record))
+                number += 1
+            due += number
         elif kind in (TILE, ALPHA):
             if group is None or not group.frames:
                 raise StreamError("a part of a picture before its frame packet")

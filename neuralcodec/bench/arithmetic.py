@@ -17,7 +17,7 @@ from neuralcodec.bench import ours
 from neuralcodec.bench.compare import VariantRow, variant_row
 from neuralcodec.bench.ours import Variant
 from neuralcodec.bench.points import Clip, Point
-from neuralcodec.bitstream import Arithmetic, FramePacket, GopStart, Packet, StreamReader, StreamWriter
+from neuralcodec.bitstream import BUNDLE, Arithmetic, FramePacket, GopStart, Packet, StreamReader, StreamWriter
 from neuralcodec.codecs.files import LoadedModel
 from neuralcodec.codecs.twins import PARTS, float_twin, with_exact_part
 from neuralcodec.pipeline import EncodeOptions
@@ -50,7 +50,7 @@ def relabelled(data: bytes, loaded: LoadedModel) -> bytes:
     """A stream with the same frames that names another model, one with the same entropy path."""
     reader, file = StreamReader(io.BytesIO(data), strict=True), io.BytesIO()
     arithmetic = Arithmetic.EXACT if loaded.exact else Arithmetic.FLOAT_PICTURES
-    writer = StreamWriter(file, replace(reader.header, model_id=loaded.identity, model_name=loaded.name, arithmetic=arithmetic))
+    writer = StreamWriter(file, replace(reader.header, model_id=loaded.identity, model_name=loaded.name, arithmetic=arithmetic), bundle=BUNDLE)
     for item in reader:
         content = item.content if isinstance(item, Packet) else item
         if isinstance(content, GopStart):

@@ -102,13 +102,13 @@ def _encode(task: MemoryTask, stream: str) -> None:
     limit = (0, task.frames) if task.frames else None
     with open(stream, "w+b") as file, contextlib.closing(open_source(task.clip, frames=limit, audio=False)) as source:
         if task.level is not None:
-            from neuralcodec.bitstream import StreamWriter
+            from neuralcodec.bitstream import BUNDLE, StreamWriter
             from neuralcodec.codecs.registry import by_name
             from neuralcodec.pipeline import EncodeOptions, StreamEncoder, choose_device
 
             options = EncodeOptions(level=task.level, quality=task.setting, gop=task.gop, workers=task.threads)
             encoder = StreamEncoder(by_name(task.model), source.properties, options, choose_device(task.device))
-            writer = StreamWriter(file, encoder.header)
+            writer = StreamWriter(file, encoder.header, bundle=BUNDLE)
             encoder.run(_pictures(source), writer)
             writer.finish()
             return

@@ -14,7 +14,7 @@ import torch
 from neuralcodec.bench.metrics import Planes, clip_psnr
 from neuralcodec.bench.points import Clip, Point, Times, make_point
 from neuralcodec.bench.scores import LONG_SECONDS, repeat, scores
-from neuralcodec.bitstream import Damage, FramePacket, StreamReader, StreamWriter
+from neuralcodec.bitstream import BUNDLE, Damage, FramePacket, StreamReader, StreamWriter
 from neuralcodec.codecs.coding import Coded
 from neuralcodec.codecs.complexity import INTER, INTRA, complexity, total
 from neuralcodec.codecs.files import LoadedModel
@@ -83,7 +83,7 @@ def encode(clip: Clip, loaded: LoadedModel, options: EncodeOptions, device: torc
     started = time.perf_counter()
     file = io.BytesIO()
     encoder = StreamEncoder(loaded, clip.video, options, device)
-    writer = StreamWriter(file, encoder.header)
+    writer = StreamWriter(file, encoder.header, bundle=BUNDLE)
     encoder.run(iter(clip.frames), writer, count)
     writer.finish()
     seconds = time.perf_counter() - started

@@ -22,9 +22,10 @@ from neuralcodec.bitstream.packets import (
 from neuralcodec.bitstream.reader import StreamReader
 from neuralcodec.bitstream.syntax import AttachmentKind
 from neuralcodec.bitstream.walk import Damage, Packet
-from neuralcodec.bitstream.writer import StreamWriter
+from neuralcodec.bitstream.writer import BUNDLE, StreamWriter
 
 __all__ = [
+    "BUNDLE",
     "AlphaPacket",
     "Arithmetic",
     "Attachment",

@@ -10,7 +10,7 @@ from neuralcodec.bitstream import syntax
 from neuralcodec.bitstream.crc import crc32c
 from neuralcodec.bitstream.limits import Limits
 from neuralcodec.bitstream.syntax import BODIES, STILL_TYPES, TIME_MAX, TIME_MIN, FrameFlag, PacketType, SideFlag
-from neuralcodec.bitstream.varint import Cursor, write_uvar
+from neuralcodec.bitstream.varint import Cursor, read_uvar, write_uvar
 from neuralcodec.core.errors import StreamError
 from neuralcodec.core.types import SidePacket
 
@@ -162,8 +162,8 @@ class GroupState:
         self.frames = 0
         self._expected_pts = gop.pts
 
-    def write(self, frame: FramePacket) -> bytes:
-        """The frame's whole packet. Raises StreamError for a value out of range or a frame out of its place."""
+    def write(self, frame: FramePacket) -> tuple[int, bytes]:
+        """Flags and body of the frame's packet. Raises StreamError for a value out of range or a frame out of its place."""
         order, gop = self.frames, self.gop
         if frame.intra != (order == 0):
             raise StreamError("the first frame of a group is intra, and no other")
@@ -196,10 +196,9 @@ class GroupState:
         }
         if not TIME_MIN <= frame.pts <= TIME_MAX or not 0 <= frame.duration <= TIME_MAX:
             raise StreamError(f"presentation time {frame.pts} or duration {frame.duration} is out of range")
-        type_ = PacketType.FRAME_I if frame.intra else PacketType.FRAME_P
-        packet = frame_packet(type_ << 4 | flags, syntax.FRAME.write(values, flags))
+        body = syntax.FRAME.write(values, flags)
         self._advance(frame.pts)
-        return packet
+        return flags, body
 
     def read(self, intra: bool, flags: int, body: bytes, limits: Limits) -> FramePacket:
         """The frame in ``body``. Raises StreamError for a value out of range or a frame out of its place."""
@@ -235,6 +234,26 @@ class GroupState:
     def _advance(self, pts: int) -> None:
         self.frames += 1
         self._expected_pts = pts + self.gop.frame_step
+
+
+def frame_record(flags: int, body: bytes) -> bytes:
+    """A frame of a packet with several, from what its own packet would hold."""
+    return write_uvar(16 * (len(body) - 1) + flags) + body[1:]
+
+
+def read_records(body: bytes, limits: Limits) -> list[tuple[int, bytes, int]]:
+    """Frames of the body of a packet with several: flags, body of a packet of its own, and bytes of the record. Raises StreamError."""
+    cursor, found = Cursor(body, limits=limits), []
+    order = cursor.byte()
+    while cursor.position < len(body):
+        start = cursor.position
+        length, flags = divmod(read_uvar(cursor), 16)
+        if length > len(body) - cursor.position:
+            raise StreamError("a frame reaches beyond the end of its packet")
+        found.append((flags, bytes([(order + len(found)) % 256]) + cursor.take(length), cursor.position - start))
+    if not found:
+        raise StreamError("a packet of frames without one")
+    return found
 
 
 def write_gop(gop: GopStart) -> bytes:

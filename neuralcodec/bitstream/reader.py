@@ -158,7 +158,7 @@ class StreamReader:
         source.seek(expected)
         scanner = PacketScanner(source, self.limits)
         # A header that lost as many bytes as a group's start has would hide that start: no frame comes first.
-        frame = any(b >> 4 in (PacketType.FRAME_I, PacketType.FRAME_P) for b in source.peek(1)[:1])
+        frame = any(b >> 4 in (PacketType.FRAME_I, PacketType.FRAME_P, PacketType.FRAMES) for b in source.peek(1)[:1])
         if frame or not scanner.follows(0):
             source.seek(0)
             scanner.find(-1, side_packets)

@@ -47,7 +47,7 @@ ATTACHMENT_MAX = 1 << 24
 
 class PacketType(IntEnum):
     """The upper four bits of a packet's first byte. 0 is never used; 8 to 11 are skipped, 12 to 15 refused by readers
-    that do not know them. TILE, ALPHA, ATTACHMENT and CHROMA are known in streams of a still picture only."""
+    that do not know them. FRAMES are P frames that share a packet. TILE, ALPHA, ATTACHMENT and CHROMA are known in streams of a still picture only."""
 
     GOP = 1
     FRAME_I = 2
@@ -60,6 +60,7 @@ class PacketType(IntEnum):
     ALPHA = 9
     ATTACHMENT = 10
     CHROMA = 11
+    FRAMES = 12
 
 
 STILL_TYPES = (PacketType.TILE, PacketType.ALPHA, PacketType.ATTACHMENT, PacketType.CHROMA)
@@ -103,6 +104,7 @@ KNOWN_FLAGS = {
     PacketType.ALPHA: 0,
     PacketType.ATTACHMENT: 0,
     PacketType.CHROMA: 0,
+    PacketType.FRAMES: 0,
 }
 
 
@@ -259,6 +261,13 @@ FRAME = Layout(
     Field("payload", Rest(), "the entropy coder's payload"),
 )  # fmt: skip
 
+FRAMES = Layout(
+    "frames",
+    Field("decode_order", Uint(1, 0, 255), "as in a frame packet, of the first of them"),
+    Field("records", Rest(), "one for each frame: uvar, 16 times its length plus its flags; then so many bytes, which are a frame packet's body without its "
+          "`decode_order`"),
+)  # fmt: skip
+
 SIDE = Layout(
     "side",
     Field("stream", Uvar(0, 255), "index into the header's side_streams"),
@@ -326,7 +335,7 @@ CHROMA = Layout(
     Field("payload", Rest(), "the entropy coder's payload"),
 )
 
-LAYOUTS = (HEADER, SIDE_STREAM, CHAPTER, GOP, FRAME, SIDE, INDEX, INDEX_ENTRY, END, HEADER_COPY, TILE, ALPHA, ATTACHMENT, CHROMA)
+LAYOUTS = (HEADER, SIDE_STREAM, CHAPTER, GOP, FRAME, FRAMES, SIDE, INDEX, INDEX_ENTRY, END, HEADER_COPY, TILE, ALPHA, ATTACHMENT, CHROMA)
 BODIES = {
     PacketType.GOP: GOP,
     PacketType.FRAME_I: FRAME,

@@ -18,17 +18,19 @@ from neuralcodec.bitstream.packets import (
     StreamIndex,
     TilePacket,
 )
+from neuralcodec.bitstream.limits import Limits
 from neuralcodec.bitstream.resync import BrokenPacket, PacketScanner, RawPacket
 from neuralcodec.bitstream.syntax import KNOWN_FLAGS, STILL_TYPES, PacketType
 from neuralcodec.core.errors import StreamError, VersionError
 from neuralcodec.core.types import SidePacket
 
-_FRAMES = (PacketType.FRAME_I, PacketType.FRAME_P)
+CRC_SIZE = 4
+_FRAMES = (PacketType.FRAME_I, PacketType.FRAME_P, PacketType.FRAMES)
 
 
 @dataclass(frozen=True)
 class Packet:
-    """A packet as it stands in the file: ``offset`` of its first byte from the start of the stream, ``size`` of all of
+    """A packet as it stands in the file, or a frame of a packet with several: ``offset`` of its first byte from the start of the stream, ``size`` of all of
     it, ``framing`` of all but the payload of a frame, tile, alpha or chroma packet or the data of a side packet or an attachment. All in
     bytes."""
 
@@ -102,7 +104,7 @@ class PacketWalk:
                 return self._damage(offset, "the stream ends without an end packet")
             self._scanner.skip(raw.size)
             self._type = raw.type
-            if raw.type >= syntax.FIRST_CRITICAL_TYPE:
+            if raw.type >= syntax.FIRST_CRITICAL_TYPE and raw.type not in KNOWN_FLAGS:
                 raise VersionError(f"the stream needs packets of type {raw.type}, which this reader does not know")
             try:
                 item = self._item(raw, offset)
@@ -122,7 +124,7 @@ class PacketWalk:
         return self._damage(offset, str(broken))
 
     def _damage(self, offset: int, reason: str, type_: int = 0) -> Damage:
-        breaks = type_ <= PacketType.FRAME_P
+        breaks = type_ <= PacketType.FRAME_P or type_ == PacketType.FRAMES
         self._broken |= breaks
         return Damage(offset, self._scanner.source.position - offset, reason, breaks)
 
@@ -132,13 +134,7 @@ class PacketWalk:
             raise StreamError(f"unknown flags {raw.flags} in a packet of type {raw.type}")
         limits = self._scanner.limits
         if raw.type in _FRAMES:
-            if self._broken:
-                return None
-            if self._group is None:
-                raise StreamError("a frame before the first group of pictures")
-            frame = self._group.read(raw.type == PacketType.FRAME_I, raw.flags, raw.body, limits)
-            self._due += 1
-            return Packet(offset, raw.size, raw.size - len(frame.payload), frame)
+            return self._frames(raw, offset, limits)
         content = packets.read_content(raw.type, raw.flags, raw.body, limits, self._still)
         packet = Packet(offset, raw.size, raw.size, content)
         match content:
@@ -165,6 +161,25 @@ class PacketWalk:
                     raise StreamError("an end packet out of its place")
                 self._ended = True
         return packet
+
+    def _frames(self, raw: RawPacket, offset: int, limits: Limits) -> Packet | None:
+        """The first frame of a packet with one or more; the others wait."""
+        if self._broken:
+            return None
+        if self._group is None:
+            raise StreamError("a frame before the first group of pictures")
+        several = raw.type == PacketType.FRAMES
+        records = packets.read_records(raw.body, limits) if several else [(raw.flags, raw.body, raw.size)]
+        found = []
+        for n, (flags, body, size) in enumerate(records):
+            frame = self._group.read(raw.type == PacketType.FRAME_I, flags, body, limits)
+            # What stands before the records counts for the first, the CRC for the last.
+            size += (several and n == 0) * (raw.size - CRC_SIZE - sum(r[2] for r in records)) + (several and n == len(records) - 1) * CRC_SIZE
+            found.append(Packet(offset, size, size - len(frame.payload), frame))
+            offset += size
+        self._due += len(found)
+        self._pending += found[1:]
+        return found[0]
 
     def _lowest(self) -> int:
         """The lowest number that the next group can start with."""

@@ -55,7 +55,7 @@ def encode_source(
     by which it can be opened again) or "none" is decoded again and compared.
 
     Raises InputError when the source holds no picture, VerifyError when something else comes back."""
-    from neuralcodec.bitstream import Chapter, StreamWriter
+    from neuralcodec.bitstream import BUNDLE, Chapter, StreamWriter
     from neuralcodec.pipeline.encoder import StreamEncoder
     from neuralcodec.pipeline.verify import Verifier
 
@@ -90,7 +90,7 @@ def encode_source(
             on_frame(written)
 
     with verifier or contextlib.nullcontext():
-        writer = StreamWriter(verifier or file, encoder.header)
+        writer = StreamWriter(verifier or file, encoder.header, bundle=BUNDLE)
         if encoder.run(source.packets(), writer, count) == 0:
             raise InputError(f"{source.name}: there is not a single frame to encode")
         writer.finish()

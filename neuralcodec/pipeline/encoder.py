@@ -190,8 +190,7 @@ class StreamEncoder:
 
 
 def _frame_step(video: VideoProperties) -> int:
-    """Usual distance of frames in the time base, 0 when the nominal rate does not fit it."""
+    """Usual distance of frames in the time base, rounded: frames that are one off say so, the others need not. 0 when no rate is known."""
     if not video.frame_rate:
         return 0
-    step = 1 / (Fraction(video.frame_rate) * video.time_base)
-    return int(step) if step.denominator == 1 else 0
+    return round(1 / (Fraction(video.frame_rate) * video.time_base))

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from neuralcodec.bitstream import Arithmetic, Damage, FramePacket, StreamReader
-from neuralcodec.bitstream.writer import ByteSink
+from neuralcodec.bitstream.writer import BUNDLE, ByteSink
 from neuralcodec.codecs.coding import Coded, Parsed
 from neuralcodec.core.digest import md5_of_frame
 from neuralcodec.core.errors import StreamError, VerifyError
@@ -52,7 +52,7 @@ class Verifier:
         self._threads = ThreadPoolExecutor(1)
         self._running: Future[None] | None = None
         self._over = threading.Event()
-        self.verified = 0
+        self._told = self.verified = 0
 
     def __enter__(self) -> Self:
         return self
@@ -77,9 +77,11 @@ class Verifier:
         if self._again is None and packet.intra and self._meant:
             self._start(self._kept)
             return
-        picture = Frame(tensors_to_planes(coded.planes.y, coded.planes.uv, *self._size), packet.pts) if self._samples else None
-        self._meant.append(_digests(coded.parsed, picture))
-        if self._again is None and len(self._meant) == FIRST_FRAMES:
+        self._told += 1
+        if self._again is not None or self._told <= FIRST_FRAMES:
+            picture = Frame(tensors_to_planes(coded.planes.y, coded.planes.uv, *self._size), packet.pts) if self._samples else None
+            self._meant.append(_digests(coded.parsed, picture))
+        elif self._told == FIRST_FRAMES + BUNDLE:  # before, some may still wait for their packet to be full
             self._start(self._kept)
 
     def finish(self) -> None:

@@ -52,7 +52,8 @@ STEP = 3003
 
 
 def make_stream(
-    groups: int = 4, frames: int = 8, size: int = 300, seed: int = 0, header: StreamHeader = HEADER, finish: bool = True
+    groups: int = 4, frames: int = 8, size: int = 300, seed: int = 0, header: StreamHeader = HEADER, finish: bool = True,
+    bundle: int = 0,
 ) -> tuple[bytes, list[list[FramePacket]], list[SidePacket]]:
     """A stream's bytes, its frame packets by group as a reader must return them, and its side packets.
 
@@ -60,7 +61,7 @@ def make_stream(
     """
     rng = random.Random(seed)
     file = io.BytesIO()
-    writer = StreamWriter(file, header)
+    writer = StreamWriter(file, header, bundle=bundle)
     written: list[list[FramePacket]] = []
     side: list[SidePacket] = []
     for group in range(groups):

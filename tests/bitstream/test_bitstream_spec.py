@@ -117,11 +117,20 @@ def test_kaitai_parser_reads_the_same(nvc, seed):
     check_kaitai(nvc, data, {1, 2, 3, 4, 5, 6, 7, 9})
 
 
+def test_kaitai_parser_reads_frames_that_share_packets_the_same(nvc):
+    data, _, _ = make_stream(size=50, bundle=5)
+    check_kaitai(nvc, data, {1, 2, 3, 4, 5, 6, 7, 9, 12})
+    for packet in (p for p in nvc.from_bytes(data).packets if int(p.type) == 12):
+        assert 2 <= len(packet.body.records) <= 5 and all(r.flags == r.head.value & 15 for r in packet.body.records)
+
+
 def test_kaitai_parser_reads_stills_the_same(nvc):
     check_kaitai(nvc, make_still()[0], {1, 2, 5, 6, 7, 8, 9, 10})
 
 
 def check_kaitai(nvc, data: bytes, expected: set[int]) -> None:
+    from neuralcodec.bitstream.varint import write_uvar
+
     still = StreamReader(io.BytesIO(data)).header.video.still
     extra = b"" if still else frame_packet(0x95, b"not known") + frame_packet(0x38, b"\x00\x03ext\x01payload")
     end = len(data) - syntax.END_SIZE
@@ -142,8 +151,10 @@ def check_kaitai(nvc, data: bytes, expected: set[int]) -> None:
         body = data[body_at : body_at + packet.len_body.value]
         position = body_at + len(body) + 4
         assert packet.crc == int.from_bytes(data[position - 4 : position], "little")
-        if type_ not in syntax.BODIES or (type_ in syntax.STILL_TYPES and not still):
+        if (type_ not in syntax.BODIES and type_ != syntax.PacketType.FRAMES) or (type_ in syntax.STILL_TYPES and not still):
             assert packet.body == body
+        elif type_ == syntax.PacketType.FRAMES:
+            assert body == bytes([packet.body.decode_order]) + b"".join(write_uvar(r.head.value) + r.body for r in packet.body.records)
         elif type_ == syntax.PacketType.HEADER_COPY:
             assert record(packet.body.body, syntax.HEADER, features) == record(stream.header.body, syntax.HEADER, features)
             assert read_header(body, Limits()) == StreamReader(io.BytesIO(data)).header
