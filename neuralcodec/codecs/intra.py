@@ -28,8 +28,8 @@ class IntraConfig:
     channels: int = 96
     latent: int = 384
     hyper: int = 32
-    encoder_blocks: int = 4
-    decoder_blocks: int = 6
+    encoder_blocks: int = 8
+    decoder_blocks: int = 10
     levels: int = 3
     parts: int = 4
     """Of the latent, see codecs.parts; 1 or 2 in models of before."""
