@@ -9,7 +9,6 @@ import click
 from neuralcodec.cli.common import Talk
 
 if TYPE_CHECKING:
-    from neuralcodec.bench.points import Clip
     from neuralcodec.bench.routes import RoutePoint
 
 

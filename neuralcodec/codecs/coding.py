@@ -11,7 +11,7 @@ pictures at all, and its result is the same on every machine (DESIGN D1). The en
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -153,8 +153,7 @@ class FlagshipCoder:
                 return symbols, mask
 
             before = time.perf_counter()
-            derives = [unpack_mask_mode(byte)[0] in (MaskMode.DERIVED, MaskMode.DERIVED_WITH_EXCEPTIONS) for byte in own]
-            latents[name], masks[name] = code_parts(prior, z, self._temporal(kind, name, latents, previous, size), quality, size, read, derives)
+            latents[name], masks[name] = code_parts(prior, z, self._temporal(kind, name, latents, previous, size), quality, size, read)
             whole += time.perf_counter() - before
         decoder.finish()
         return Parsed(latents, masks, dict(decoder.bits), time.perf_counter() - started - whole + coding)
@@ -326,13 +325,11 @@ class FlagshipCoder:
 
 
 def code_parts(prior: LatentPrior, z: Fixed, temporal: list[Fixed], quality: int, size: tuple[int, int],
-               code: Callable[[int, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
-               derives: Sequence[bool] = (True,)) -> tuple[Fixed, np.ndarray]:
+               code: Callable[[int, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> tuple[Fixed, np.ndarray]:
     """A latent part by part, for encoder and decoder alike. ``z`` hyper latent (1, Cz, ceil(h/4), ceil(w/4)), ``size`` (height, width) of the picture.
 
     ``code(part, scale index, mean in sixteenths, derived mask)`` codes one part and returns its symbols (0 where skipped) and its mask; all of
-    the division's shape. ``derives``: of each part, or of the last one and all after it, whether ``code`` reads the derived mask; otherwise that is false everywhere, and
-    found quicker. Returns the decoded latent (1, C, h, w) and the mask (C, h, w)."""
+    the division's shape. Returns the decoded latent (1, C, h, w) and the mask (C, h, w)."""
     h, w = latent_size(*size)
     q = torch.tensor([quality])
     features = prior.features(z, temporal, q, (h, w))
@@ -341,14 +338,8 @@ def code_parts(prior: LatentPrior, z: Fixed, temporal: list[Fixed], quality: int
     shape = prior.division.shape(h, w)
     for part in range(prior.division.parts):
         where = prior.division.places(part, h, w)
-        known = _latent(value) if part else None
-        if derives[min(part, len(derives) - 1)] or not isinstance(prior, LatentPrior):
-            stats = prior.statistics(features, q, part, known)
-            found = stats.scale_index(), stats.mean.integers, stats.mode.integers
-        else:
-            means, scales = prior.own_statistics(features, q, part, known)
-            found = scales.to(torch.uint8), means.integers, torch.zeros_like(scales, dtype=torch.int64)
-        scale, mean, mode = (t[0].numpy().reshape(-1)[where].reshape(shape) for t in found)
+        stats = prior.statistics(features, q, part, _latent(value) if part else None)
+        scale, mean, mode = (t[0].numpy().reshape(-1)[where].reshape(shape) for t in (stats.scale_index(), stats.mean.integers, stats.mode.integers))
         symbols, mask = code(part, scale, mean, mode > 0)
         n = np.clip(symbols.astype(np.int64) * (1 << MEAN_FRAC) + mean, -LATENT_LIMIT, LATENT_LIMIT)
         value.reshape(-1)[where] = n.reshape(-1) * 2.0**-MEAN_FRAC

@@ -171,13 +171,9 @@ class LaterPart(ExactModule):
 
     def forward(self, features: Fixed, known: Fixed, quality: Tensor) -> tuple[Fixed, Fixed]:
         """features (B, F, h, w), decoded latent (B, C, h, w) -> mean and scale (B, C, h, w)."""
-        x = self.fused(features, known)
-        return self.mean_head(x), self.scale_head(x, self.scale_quality(self.scale_head, quality))
-
-    def fused(self, features: Fixed, known: Fixed) -> Fixed:
-        """What both heads read."""
         spatial = self.spatial_mix(self.spatial_in(known.requantise(CONTEXT_FRAC, self.limit)))
-        return self.fuse_mix(self.fuse(concatenate([features, spatial])))
+        x = self.fuse_mix(self.fuse(concatenate([features, spatial])))
+        return self.mean_head(x), self.scale_head(x, self.scale_quality(self.scale_head, quality))
 
 
 class LatentPrior(ExactModule):
@@ -260,31 +256,6 @@ class LatentPrior(ExactModule):
         scale = Fixed(index, SCALE_FRAC, LAST_SCALE, signed=False)
         mode = self.mode(_detached(mean).requantise(CONTEXT_FRAC, CONTEXT_LIMIT), _detached(scale))
         return LatentStatistics(mean, index * 2**SCALE_FRAC, mode)
-
-    def own_statistics(self, features: Fixed, quality: Tensor, part: int = 0, known: Fixed | None = None) -> tuple[Fixed, Tensor]:
-        """Mean and scale as in ``statistics`` on the elements of the part, 0 elsewhere, in a quarter of the time where four parts divide channels; without the mode
-        prediction, which reads all elements of a position."""
-        heads: LatentPrior | LaterPart = self
-        if known is None:
-            x = self.fuse_mix(self.fuse(features))
-        else:
-            heads = self.later[part - 1]
-            x = heads.fused(features, known)
-        extra = heads.scale_quality(heads.scale_head, quality)
-        mean, raw = self._heads(heads.mean_head, x, None, part), self._heads(heads.scale_head, x, extra, part)
-        return mean, quantise_ste(raw.values, SCALE_FRAC, 0, LAST_SCALE, revive=True) * 2**SCALE_FRAC
-
-    def _heads(self, head: ExactConv2d, x: Fixed, extra: Tensor | None, part: int) -> Fixed:
-        """A head's outputs on the part's elements."""
-        if self.parts < 4 or self.direct:
-            return head(x, extra)
-        out = x.values.new_zeros(len(x.values), self.channels, *x.values.shape[2:])
-        for s, (row, column) in enumerate(((0, 0), (1, 1), (0, 1), (1, 0))):  # see Division.elements
-            places, channels = (slice(row, None, 2), slice(column, None, 2)), slice(part ^ s, None, 4)
-            own = x.values[..., places[0], places[1]]
-            if own.numel():
-                out[:, channels, places[0], places[1]] = head(Fixed(own, x.frac, x.limit, x.signed), extra, outputs=channels).values
-        return Fixed(out, head.frac_out, head.limit_out, not head.relu)
 
     def hyper_scale_real(self, quality: Tensor) -> Tensor:
         """Real-valued scale index of the hyper latent for training: (B, Cz, 1, 1)."""

@@ -64,9 +64,9 @@ class ExactConv2d(ExactFilters):
 
     # -- executions -----------------------------------------------------------------------------------------------
 
-    def forward(self, x: Fixed, extra: Tensor | None = None, execution: str = "float32", outputs: slice | None = None) -> Fixed:
+    def forward(self, x: Fixed, extra: Tensor | None = None, execution: str = "float32") -> Fixed:
         """x (B, cin, H, W) -> (B, cout, H, W). ``extra`` (cout,) or (B, cout): integers (int64) in units of the accumulator,
-        or a real tensor while training. ``outputs``: only these channels are computed (not for depthwise ones, nor in int64)."""
+        or a real tensor while training."""
         if not isinstance(x, Fixed):
             raise TypeError("exact layers take fixed-point tensors only")
         if x.frac != self.frac_in or x.limit > self.limit_in or x.values.shape[1] != self.cin:
@@ -75,14 +75,13 @@ class ExactConv2d(ExactFilters):
         if execution == "int64":
             y = self._forward_int64(x, extra)
             return Fixed(y.to(torch.float32) * 2.0**-self.frac_out, self.frac_out, self.limit_out, not self.relu)
-        acc = self._accumulate(x.values, execution, outputs)
+        acc = self._accumulate(x.values, execution)
         if extra is not None:
-            real = self._real_extra(extra, acc.dtype)
-            acc = acc + (real if outputs is None else real[..., outputs])[..., None, None]
+            acc = acc + self._real_extra(extra, acc.dtype)[..., None, None]
         y = quantise_ste(acc, self.frac_out, self.low, self.limit_out, revive=not self.relu)
         return Fixed(y, self.frac_out, self.limit_out, not self.relu)
 
-    def _accumulate(self, values: Tensor, execution: str, outputs: slice | None) -> Tensor:
+    def _accumulate(self, values: Tensor, execution: str) -> Tensor:
         pad = self.kernel // 2
         if execution not in EXECUTIONS:
             raise UsageError(f"unknown execution {execution!r}")
@@ -93,8 +92,6 @@ class ExactConv2d(ExactFilters):
                 self._frozen.update(wf=w, bf=b)
         else:
             w, b = self._fake_quantised()
-        if outputs is not None:
-            w, b = w[outputs], b[outputs]
         dtype = torch.float64 if execution == "float64" else torch.float32
         return F.conv2d(values.to(dtype), w.to(dtype), b.to(dtype), padding=pad, groups=self.groups)
 

@@ -159,34 +159,3 @@ def test_parts_share_a_mode_that_needs_nothing_more(modes, coder):
 def test_divisions_that_there_are_not(wrong):
     with pytest.raises(UsageError, match="parts"):
         Division(*wrong)
-
-
-@pytest.mark.parametrize(("parts", "vectors"), [(1, False), (2, False), (4, False), (4, True)])
-@pytest.mark.parametrize("size", [SIZE, (5, 3), (1, 1)])
-@torch.inference_mode()
-def test_statistics_of_a_part_alone_are_those_of_all(parts, vectors, size):
-    torch.manual_seed(6)
-    channels = 8 if vectors else 12
-    prior = LatentPrior(channels, 4, hidden=8, fused=16, parts=parts, vectors=vectors).eval()
-    for parameter in prior.parameters():
-        parameter.add_(0.1 * torch.randn_like(parameter))
-    z = Fixed.from_integers(torch.randint(-9, 10, (1, 4, -(-size[0] // 4), -(-size[1] // 4))), 0, 127)
-    features, values = prior.features(z, [], QUALITY, size), torch.randint(-99, 100, (1, channels, *size)) / 4
-    for part in range(parts):
-        before = sum((prior.division.elements(p, *size) for p in range(part)), torch.zeros(channels, *size, dtype=torch.bool))
-        known = Fixed(values * before, 4, 32767) if part else None
-        whole, (mean, scale) = prior.statistics(features, QUALITY, part, known), prior.own_statistics(features, QUALITY, part, known)
-        where = prior.division.elements(part, *size)
-        assert torch.equal(mean.values[0][where], whole.mean.values[0][where]) and torch.equal(scale[0][where], whole.scale[0][where])
-        assert mean.frac == whole.mean.frac and mean.limit == whole.mean.limit
-        assert size != SIZE or whole.scale[0][where].unique().numel() > 1
-
-
-@torch.inference_mode()
-def test_a_decoder_that_needs_no_mode_reads_the_same(coder):
-    planes = Planes(255 * torch.rand(1, 1, *SAMPLES).round(), 255 * torch.rand(1, 2, SAMPLES[0] // 2, SAMPLES[1] // 2).round())
-    for modes in ((MaskMode.THRESHOLD,), (MaskMode.DERIVED,)):
-        coder.mask_modes = modes
-        coded = coder.encode_intra(planes, 120, SAMPLES)
-        assert {unpack_mask_mode(byte)[0] for byte in coded.modes} == set(modes)
-        assert coder.parse("I", coded.payload, coded.modes, 120, SAMPLES, None).digest_parts() == coded.parsed.digest_parts()
