@@ -297,7 +297,7 @@ def read_stream(data: bytes) -> Stream:
         position = c.position
         if kind == 0 or kind > FRAMES:
             raise StreamError(f"a packet of type {kind} at byte {start}")
-        if HEADER_COPY < kind < FRAMES and not header["still"]:
+        if (HEADER_COPY < kind < FRAMES and not header["still"]) or (kind == CHROMA and header["pixel_format"] != 2):
             continue
         if flags & ~KNOWN_FLAGS[kind]:
             raise StreamError(f"unknown flags of a packet of type {kind}")
@@ -330,13 +330,11 @@ def read_stream(data: bytes) -> Stream:
             number = c.uvar(0, 2**20 - 1)
             quality = c.unsigned(1, 0, 200) if kind == ALPHA else stream.frames[0].quality
             (stream.tiles if kind == TILE else stream.alpha).append(Part(number, quality, _modes(c), c.rest()))
-        elif kind == CHROMA and header["pixel_format"] == 2:
+        elif kind == CHROMA:
             if group is None or not group.frames:
                 raise StreamError("a part of a picture before its frame packet")
             number, plane = c.uvar(0, 2**20 - 1), c.unsigned(1, 1, 2)
             stream.chroma[plane].append(Part(number, stream.frames[0].quality, _modes(c), c.rest()))
-        elif kind == CHROMA:
-            continue
         elif kind == ATTACHMENT:
             stream.attachments.setdefault(c.unsigned(1, 0, 255), _attachment(c.rest()))
         elif kind == SIDE:

@@ -69,7 +69,7 @@ def measure(clip: Clip, loaded: LoadedModel, qualities: Sequence[float], *, thre
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        coder.encode_intra(source, int(2 * qualities[0]), size)  # what is made ready once
+        coder.encode_intra(source, round(2 * qualities[0]), size)  # what is made ready once
         for quality in qualities:
             q = round(2 * quality)
             for route in routes_of(loaded):
@@ -80,7 +80,7 @@ def measure(clip: Clip, loaded: LoadedModel, qualities: Sequence[float], *, thre
                 picture, decode = _timed(lambda c=coded, q=q: coder.reconstruct("I", coder.parse("I", c.payload, c.modes, q, size, None), q))
                 _, rebuild = _timed(lambda c=coded, q=q: coder.reconstruct("I", c.parsed, q))
                 psnr = clip_psnr([planes], [tensors_to_planes(picture.y, picture.uv, height, width)])[0]
-                points.append(RoutePoint(clip.name, route, quality, 8 * len(coded.payload), (6 * psnr.y + psnr.u + psnr.v) / 8, choose,
+                points.append(RoutePoint(clip.name, route, quality, 8 * len(coded.payload), psnr.yuv, choose,
                                          max(encode - rebuild, 0.0), decode, options))
     finally:
         torch.set_num_threads(before)

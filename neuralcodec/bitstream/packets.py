@@ -309,9 +309,9 @@ def _check_attachment(packet: Attachment) -> Attachment:
     return packet
 
 
-def read_content(type_: int, flags: int, body: bytes, limits: Limits, still: bool = False) -> Content:
-    """The content of any packet but a frame's. ``still``: the stream is of a still picture. Raises StreamError for a value out of range."""
-    if type_ not in BODIES or (type_ in STILL_TYPES and not still):
+def read_content(type_: int, flags: int, body: bytes, limits: Limits, still_types: tuple[PacketType, ...] = ()) -> Content:
+    """The content of any packet but a frame's. ``still_types``: those of STILL_TYPES that the stream may have. Raises StreamError for a value out of range."""
+    if type_ not in BODIES or (type_ in STILL_TYPES and type_ not in still_types):
         return UnknownPacket(type_, body)
     values = _fields(PacketType(type_), flags, body, limits)
     match type_:

@@ -111,7 +111,9 @@ class StreamReader:
 
     def _new_walk(self, first_frame: int = 0) -> PacketWalk:
         scanner = PacketScanner(self._source, self.limits)
-        return PacketWalk(scanner, len(self.header.side_streams), self.index, first_frame, self.header.video.still)
+        video = self.header.video
+        types = tuple(t for t in syntax.STILL_TYPES if video.still and (t != PacketType.CHROMA or video.full_chroma))
+        return PacketWalk(scanner, len(self.header.side_streams), self.index, first_frame, types)
 
     def _gop_at(self, entry: IndexEntry) -> GopStart | None:
         gop = self._content_at(entry.offset, PacketType.GOP)

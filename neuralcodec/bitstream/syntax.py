@@ -47,7 +47,8 @@ ATTACHMENT_MAX = 1 << 24
 
 class PacketType(IntEnum):
     """The upper four bits of a packet's first byte. 0 is never used; 8 to 11 are skipped, 12 to 15 refused by readers
-    that do not know them. FRAMES are P frames that share a packet. TILE, ALPHA, ATTACHMENT and CHROMA are known in streams of a still picture only."""
+    that do not know them. FRAMES are P frames that share a packet. TILE, ALPHA and ATTACHMENT are known in streams of a still picture only,
+    CHROMA in those with feature 2."""
 
     GOP = 1
     FRAME_I = 2

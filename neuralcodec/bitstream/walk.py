@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from neuralcodec.bitstream import packets, syntax
+from neuralcodec.bitstream.limits import Limits
 from neuralcodec.bitstream.packets import (
     AlphaPacket,
     Attachment,
@@ -18,13 +19,12 @@ from neuralcodec.bitstream.packets import (
     StreamIndex,
     TilePacket,
 )
-from neuralcodec.bitstream.limits import Limits
 from neuralcodec.bitstream.resync import BrokenPacket, PacketScanner, RawPacket
 from neuralcodec.bitstream.syntax import KNOWN_FLAGS, STILL_TYPES, PacketType
 from neuralcodec.core.errors import StreamError, VersionError
 from neuralcodec.core.types import SidePacket
 
-CRC_SIZE = 4
+_CRC_SIZE = 4
 _FRAMES = (PacketType.FRAME_I, PacketType.FRAME_P, PacketType.FRAMES)
 
 
@@ -57,8 +57,8 @@ class Damage:
 class PacketWalk:
     """Goes through the packets from the scanner's position, where ``first_frame`` frames came before.
 
-    ``index`` is asked, when frames seem to be missing, for the stream's index (None: there is none). ``still``: the stream
-    is of a still picture.
+    ``index`` is asked, when frames seem to be missing, for the stream's index (None: there is none). ``still_types``: those
+    of STILL_TYPES that the stream may have.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class PacketWalk:
         side_streams: int,
         index: Callable[[], StreamIndex | None],
         first_frame: int = 0,
-        still: bool = False,
+        still_types: tuple[PacketType, ...] = (),
     ):
         self._scanner = scanner
         self._side_streams = side_streams
-        self._still = still
+        self._still_types = still_types
         self._index = index
         self._pending: deque[Packet] = deque()
         self._group: GroupState | None = None
@@ -119,7 +119,7 @@ class PacketWalk:
             self._scanner.skip(broken.size)
             return self._damage(offset, str(broken), broken.type)
         # Its length can't be trusted, and so neither can its type.
-        if not self._scanner.find(self._lowest() - 1, self._side_streams > 0, self._still):
+        if not self._scanner.find(self._lowest() - 1, self._side_streams > 0, bool(self._still_types)):
             self._ended = True
         return self._damage(offset, str(broken))
 
@@ -130,12 +130,12 @@ class PacketWalk:
 
     def _item(self, raw: RawPacket, offset: int) -> Packet | Damage | None:
         """The item for a packet with a right CRC; None for a frame of a broken group. Raises StreamError."""
-        if raw.flags & ~(15 if raw.type in STILL_TYPES and not self._still else KNOWN_FLAGS.get(raw.type, 15)):
+        if raw.flags & ~(15 if raw.type in STILL_TYPES and raw.type not in self._still_types else KNOWN_FLAGS.get(raw.type, 15)):
             raise StreamError(f"unknown flags {raw.flags} in a packet of type {raw.type}")
         limits = self._scanner.limits
         if raw.type in _FRAMES:
             return self._frames(raw, offset, limits)
-        content = packets.read_content(raw.type, raw.flags, raw.body, limits, self._still)
+        content = packets.read_content(raw.type, raw.flags, raw.body, limits, self._still_types)
         packet = Packet(offset, raw.size, raw.size, content)
         match content:
             case GopStart():
@@ -174,7 +174,7 @@ class PacketWalk:
         for n, (flags, body, size) in enumerate(records):
             frame = self._group.read(raw.type == PacketType.FRAME_I, flags, body, limits)
             # What stands before the records counts for the first, the CRC for the last.
-            size += (several and n == 0) * (raw.size - CRC_SIZE - sum(r[2] for r in records)) + (several and n == len(records) - 1) * CRC_SIZE
+            size += (several and n == 0) * (raw.size - _CRC_SIZE - sum(r[2] for r in records)) + (several and n == len(records) - 1) * _CRC_SIZE
             found.append(Packet(offset, size, size - len(frame.payload), frame))
             offset += size
         self._due += len(found)

@@ -37,15 +37,9 @@ def run_arithmetic(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) 
     check(loaded, levels, qualities)
     conditions = {"gop": options["gop"], "threads": options["threads"] or core_count()}
     device, middle = choose_device(options["device"]), sorted(qualities)[len(qualities) // 2]
-    failures, speeds, costs, done = Failures(talk), {}, [], 0
+    failures, speeds, costs = Failures(talk), {}, []
     count = len(dict.fromkeys(clips)) * arithmetic.step_count(levels, qualities)
-    with talk.progress("bench", None, frames=False) as advance:
-
-        def step(text: str) -> None:
-            nonlocal done
-            advance(done, f"of {count}  {text}")
-            talk.detail(f"{done}/{count} {text}")
-            done += 1
+    with talk.steps("bench", count) as step:
 
         def measure(clip: Clip) -> None:
             speeds[clip.name] = arithmetic.speeds(

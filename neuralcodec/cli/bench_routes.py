@@ -32,16 +32,9 @@ def run_routes(talk: Talk, clips: tuple[str, ...], options: dict[str, Any]) -> i
     check(loaded, (1,), qualities)
     device = choose_device(options["device"])
     place(loaded.model, device)
-    failures, done = Failures(talk), 0
+    failures = Failures(talk)
     points: list[RoutePoint] = []
-    with talk.progress("bench", None, frames=False) as advance:
-
-        def step(text: str) -> None:
-            nonlocal done
-            advance(done, f"of {count}  {text}")
-            talk.detail(f"{done}/{count} {text}")
-            done += 1
-
+    with talk.steps("bench", count) as step:
         failures.read(clips, 1, lambda clip: points.extend(routes.measure(clip, loaded, qualities, threads=threads, device=device, on_step=step)))
     if points:
         show(routes.tables(points, (f"{len(set(p.clip for p in points))} pictures at qualities {', '.join(f'{q:g}' for q in qualities)}, {threads} threads, {device}.",)))

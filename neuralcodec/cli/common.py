@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -110,6 +111,19 @@ class Talk:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             click.echo(text, err=True)
+
+    @contextlib.contextmanager
+    def steps(self, what: str, count: int) -> Iterator[Callable[[str], None]]:
+        """Gives ``step(text)``, to be called as each of ``count`` steps begins."""
+        begun = itertools.count()
+        with self.progress(what, None, frames=False) as advance:
+
+            def step(text: str) -> None:
+                done = next(begun)
+                advance(done, f"of {count}  {text}")
+                self.detail(f"{done}/{count} {text}")
+
+            yield step
 
     @contextlib.contextmanager
     def progress(self, what: str, total: int | None, *, frames: bool = True, unit: str = "fps") -> Iterator[Callable[[int, str], None]]:

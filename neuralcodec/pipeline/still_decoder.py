@@ -104,8 +104,6 @@ class StillDecoder:
                 quality = content.quality
                 if self.reader.header.tile_size and not content.payload:
                     continue
-            if isinstance(content, ChromaPacket) and not self.reader.header.video.full_chroma:
-                continue
             if isinstance(content, FramePacket | TilePart | Attachment | Damage):
                 yield item, quality
 

@@ -61,6 +61,13 @@ def test_in_a_video_these_types_are_passed_over():
     assert len(index) == 0
 
 
+def test_chroma_is_passed_over_in_420():
+    chroma = next(chunk for chunk in split(make_still(header=FULL)[0])[1:] if chunk[0] >> 4 == 11)
+    frame = next(i for i, chunk in enumerate(CHUNKS) if i and chunk[0] >> 4 == 2)
+    items = list(StreamReader(io.BytesIO(b"".join([*CHUNKS[: frame + 1], frame_packet(0xB0, b"\x00\x07"), chroma, *CHUNKS[frame + 1 :]])), strict=True))
+    assert [packet.type for packet in contents(items, UnknownPacket)] == [11, 11] and contents(items, (TilePacket, AlphaPacket)) == PARTS
+
+
 def test_a_header_with_tiles_needs_a_still_and_whole_units():
     for header in (replace(HEADER, tile_size=256), replace(STILL, tile_size=100), replace(STILL, tile_size=64 * 33)):
         with pytest.raises(StreamError, match="tile_units"):
