@@ -19,10 +19,10 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuralcodec.core.errors import UsageError
+from neuralcodec.nn import mixed
 from neuralcodec.nn.likelihood import lower_bound
 
 KINDS = ("switch", "slim", "slim-plus")
@@ -35,7 +35,7 @@ _PEDESTAL = 2.0**-36
 
 def normalise(x: Tensor, beta: Tensor, gamma: Tensor, inverse: bool) -> Tensor:
     """x (B, n, H, W), beta (n,), gamma (n, n) -> (B, n, H, W)."""
-    pool = F.conv2d(x.square(), gamma[:, :, None, None], beta)
+    pool = mixed.conv2d(x.square(), gamma[:, :, None, None], beta).to(x.dtype)
     return x * (pool.sqrt() if inverse else pool.rsqrt())
 
 

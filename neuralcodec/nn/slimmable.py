@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from neuralcodec.nn import mixed
 from neuralcodec.nn.selection import WIDTHS, SlimmableUnit
 
 
@@ -147,10 +148,10 @@ def _residual(m: nn.Module, x: Tensor, n: int) -> Tensor:
 
 def _branches(m: nn.Module, h: Tensor, n: int) -> Tensor:
     """h (B, n, H, W) -> (B, n, H, W)."""
-    a = F.relu(F.conv2d(h, m.mix.weight[:n, :n], m.mix.bias[:n]))
+    a = F.relu(mixed.conv2d(h, m.mix.weight[:n, :n], m.mix.bias[:n])).to(h.dtype)
     h = h + F.conv2d(a, m.spatial.weight[:n], m.spatial.bias[:n], padding=1, groups=n)
-    a = F.relu(F.conv2d(h, m.expand.weight[: 2 * n, :n], m.expand.bias[: 2 * n]))
-    return h + F.conv2d(a, m.project.weight[:n, : 2 * n], m.project.bias[:n])
+    a = F.relu(mixed.conv2d(h, m.expand.weight[: 2 * n, :n], m.expand.bias[: 2 * n]))
+    return h + mixed.conv2d(a, m.project.weight[:n, : 2 * n], m.project.bias[:n])
 
 
 class SlimmableTrunk(nn.Sequential):

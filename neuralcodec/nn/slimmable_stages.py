@@ -10,6 +10,11 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from neuralcodec.nn import mixed
+
+SAMPLES = 4
+"""A stage with so few channels on one side reads or gives samples of pictures: it is never rounded."""
+
 
 class StageConv2d(nn.Module):
     """Convolution with zero padding: (B, cins[o], H, W) -> (B, couts[o], H/stride, W/stride), H and W multiples of the stride.
@@ -26,8 +31,16 @@ class StageConv2d(nn.Module):
 
     def forward(self, x: Tensor, option: int) -> Tensor:
         n, m = self.cins[option], self.couts[option]
-        w = self.weight[:m] if self.depthwise else self.weight[:m, :n]
-        return F.conv2d(x, w, self.bias[:m], self.stride, self.padding, groups=m if self.depthwise else 1)
+        if self.depthwise:
+            return F.conv2d(x, self.weight[:m], self.bias[:m], self.stride, self.padding, groups=m)
+        return self.convolve(x, n, m, self.padding)
+
+    def convolve(self, x: Tensor, n: int, m: int, padding: int) -> Tensor:
+        """The first m channels from the first n."""
+        w, b = self.weight[:m, :n], self.bias[:m]
+        if min(n, m) <= SAMPLES:
+            return F.conv2d(x, w, b, self.stride, padding)
+        return mixed.conv2d(x, w, b, self.stride, padding).to(x.dtype)
 
     def channels(self, option: int) -> tuple[int, int]:
         """Of input and output."""
@@ -55,7 +68,14 @@ class StageTranspose2d(nn.Module):
 
     def forward(self, x: Tensor, option: int) -> Tensor:
         n, m = self.cins[option], self.couts[option]
-        return F.conv_transpose2d(x, self.weight[:n, :m], self.bias[:m], self.stride, self.padding, self.output_padding)
+        return self.convolve(x, n, m, self.padding, self.output_padding)
+
+    def convolve(self, x: Tensor, n: int, m: int, padding: int = 0, output_padding: int = 0) -> Tensor:
+        """The first m channels from the first n."""
+        w, b = self.weight[:n, :m], self.bias[:m]
+        if min(n, m) <= SAMPLES:
+            return F.conv_transpose2d(x, w, b, self.stride, padding, output_padding)
+        return mixed.conv_transpose2d(x, w, b, self.stride, padding, output_padding).to(x.dtype)
 
     def channels(self, option: int) -> tuple[int, int]:
         """Of input and output."""

@@ -44,7 +44,7 @@ class SAConv2d(StageConv2d):
 
         def convolve(tiles: Tensor, option: int) -> Tensor:
             n, m = self.cins[option], self.couts[option]
-            return _normalised(F.conv2d(tiles, self.weight[:m, :n], self.bias[:m], s), option, gdn)
+            return _normalised(self.convolve(tiles, n, m, 0), option, gdn)
 
         return _by_tiles(x, tcm, self.couts, cut, convolve)
 
@@ -73,7 +73,7 @@ class SATConv2d(StageTranspose2d):
         def convolve(tiles: Tensor, option: int) -> Tensor:
             n, m = self.cins[option], self.couts[option]
             height, width = (s * size - extra for size in tiles.shape[-2:])
-            y = F.conv_transpose2d(tiles, self.weight[:n, :m], self.bias[:m], s)
+            y = self.convolve(tiles, n, m)
             return _normalised(y[..., begin : begin + height, begin : begin + width], option, gdn)
 
         return _by_tiles(x, tcm, self.couts, cut, convolve)

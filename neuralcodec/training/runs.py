@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from neuralcodec.core.errors import UsageError
+from neuralcodec.nn.mixed import use_precision
 from neuralcodec.training.data import Clips, decode_pack
 from neuralcodec.training.loop import Schedule
 
@@ -37,6 +38,7 @@ class RunOptions:
     threads: int | None = None
     seed: int | None = None
     optimiser: str = "soap"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.minutes is not None and self.steps is not None:
@@ -50,9 +52,10 @@ class RunOptions:
         return Schedule(**minutes, steps=self.steps, rate=self.rate or rate, optimiser=self.optimiser)
 
     def begin(self) -> int:
-        """Set the processor threads and the seed of this process; returns the seed, the clock's where none was given."""
+        """Set the processor threads, the precision and the seed of this process; returns the seed, the clock's where none was given."""
         if self.threads:
             torch.set_num_threads(self.threads)
+        use_precision(self.precision)
         seed = self.seed if self.seed is not None else int(time.time())
         torch.manual_seed(seed)
         return seed
