@@ -24,7 +24,9 @@ from neuralcodec.codecs.motion import MotionConfig
 from neuralcodec.codecs.prior import MEAN_FRAC, LatentPrior, exact_parts, hyper_size, latent_size
 from neuralcodec.core.types import ColourTags, SidePacket, SideStream, VideoProperties
 from neuralcodec.entropy import FrameEncoder, MaskMode, code_latent, pack_mask_mode, write_mask
+from neuralcodec.entropy.choices import CHOICES, ChoiceStatistics
 from neuralcodec.nn.fixed import Fixed
+from neuralcodec.nn.hypotheses import Step
 from neuralcodec.nn.layout import planes_to_tensors
 from neuralcodec.nn.quality import ANCHORS, QualityGain
 from neuralcodec.nn.selection import apply_widths, units
@@ -169,6 +171,7 @@ class Maker:
         self.coder.lambdas = dict.fromkeys(self.coder.lambdas, 40.0)  # more that is not 0, and more of it coded, than it is worth
         self.rng = np.random.default_rng(zlib.crc32(name.encode()))
         self.file = io.BytesIO()
+        self.turn = 0
 
     def open(self, size: tuple[int, int] = SIZE, *, level: int = 1, quality: int = 100, writer: type = Writer, still: bool = False,
              **header: Any) -> Writer:
@@ -201,6 +204,15 @@ class Maker:
             else:
                 coded = self.coder.encode_inter(picture, quality, self.size, pictures[n - 1], coded.planes, coded.parsed)
             self.writer.write_frame(FramePacket(n == 0, times[n][0], coded.payload, coded.modes, times[n][1], quality))
+
+    def drawn_choices(self, source: Planes, steps: list[Step], worth: float, before: np.ndarray | None, statistics: ChoiceStatistics) -> np.ndarray:
+        """Choices of predictions of all kinds, some as in the frame before; in one frame of five none."""
+        h, w = (n // 16 for n in source.y.shape[2:])
+        self.turn += 1
+        if self.turn % 5 == 4:
+            return np.zeros((h, w), np.uint8)
+        drawn = np.where(self.rng.random((h, w)) < 0.5, self.rng.integers(0, CHOICES, (h, w)), 0).astype(np.uint8)
+        return drawn if before is None else np.where(self.rng.random((h, w)) < 0.4, before, drawn).astype(np.uint8)
 
     def drawn_frame(self, number: int, quality: int, previous: Parsed | None) -> tuple[FramePacket, Parsed]:
         """A frame whose symbols are drawn, up to the largest that there are, and whose masks are drawn too."""
@@ -369,6 +381,15 @@ def side_stream(m: Maker) -> bytes:
            colour=ColourTags(1, 13, 6, True, 1), rotation=90, encoder="make_conformance.py")
     packets = [SidePacket(0, bytes(range(40)), -320, -400, 320), SidePacket(0, b"", None, None, keyframe=False), SidePacket(0, b"x" * 9, 320, None)]
     m.group(m.pictures(3), between=lambda n: m.writer.write_side(packets[n]))
+    return m.finish()
+
+
+@_stream("predictions by cell, all kinds of choices, a frame without any, two groups")
+def hypotheses(m: Maker) -> bytes:
+    m.open((60, 100), quality=60, hypotheses=True)
+    m.coder.hypotheses, m.coder.choose = True, m.drawn_choices
+    m.group(m.pictures(8))
+    m.group(m.pictures(3), (THRESHOLD,), start=8)
     return m.finish()
 
 

@@ -24,6 +24,7 @@ if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from reference.adanic import AdaNIC, MappedLatent
+from reference.choices import Choices
 from reference.container import Frame, Part, Stream, read_stream
 from reference.exact_pictures import ExactPictures, Planes
 from reference.model import Model, read_model
@@ -40,11 +41,11 @@ def check_model(header: dict[str, Any], model: Model) -> None:
         raise ModelError(f"arithmetic {header['arithmetic']} with a model of {model.metadata['architecture']}")
 
 
-def decode(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Latent]]]:
+def decode(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Latent | Choices]]]:
     """Each frame with its latents by name. Raises StreamError, ModelError."""
     header = stream.header
     check_model(header, model)
-    reference: dict[str, Latent] | None = None
+    reference: dict[str, Latent | Choices] | None = None
     kind = SlimCAE if model.slim else AdaNIC if model.adaptive else None
     slim = kind(model.tensors, model.metadata["config"], header["width_tables"][header["level"] - 1]) if kind else None
     for frame in stream.frames:
@@ -67,6 +68,7 @@ def decode(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Late
             header["height"],
             header["width"],
             reference if frame.kind == "P" else None,
+            header["hypotheses"],
         )
         yield frame, reference
 
@@ -107,7 +109,7 @@ def _plane(stream: Stream, model: Model, side: ExactPictures, parts: list[Part],
     return y[: stream.header["height"], : stream.header["width"]].astype(np.uint8)
 
 
-def decode_pictures(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Latent], Planes | None]]:
+def decode_pictures(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Latent | Choices], Planes | None]]:
     """Each frame with its latents and the planes that are shown, uint8; None where pictures are not exact. Raises as ``decode``."""
     header = stream.header
     check_model(header, model)
@@ -130,12 +132,14 @@ def decode_pictures(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[
         yield frame, latents, (shown[0], shown[1], shown[2])
 
 
-def digest_parts(latents: dict[str, Latent]) -> list[bytes]:
-    """The bytes of a frame that digests are over: all latents, then all masks, then capacity maps."""
-    values = [latent.value.astype("<i2").tobytes() for latent in latents.values()]
-    masks = [np.packbits(latent.mask).tobytes() for latent in latents.values()]
-    maps = [latent.options.astype(np.uint8).tobytes() for latent in latents.values() if isinstance(latent, MappedLatent)]
-    return values + masks + maps
+def digest_parts(latents: dict[str, Latent | Choices]) -> list[bytes]:
+    """The bytes of a frame that digests are over: all latents, then all masks, then choices of predictions or capacity maps."""
+    coded = [latent for latent in latents.values() if not isinstance(latent, Choices)]
+    values = [latent.value.astype("<i2").tobytes() for latent in coded]
+    masks = [np.packbits(latent.mask).tobytes() for latent in coded]
+    choices = [item.value.astype(np.uint8).tobytes() for item in latents.values() if isinstance(item, Choices)]
+    maps = [latent.options.astype(np.uint8).tobytes() for latent in coded if isinstance(latent, MappedLatent)]
+    return values + masks + choices + maps
 
 
 def _md5(data: bytes = b"") -> hashlib._Hash:

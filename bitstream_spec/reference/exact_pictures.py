@@ -18,6 +18,7 @@ from .exact_layers import (
     rshift,
     units,
 )
+from .motion import Step, predict
 from .networks import Latent, ModelError, depth_to_space
 from .pictures import WIDTHS, Planes, join, lead, split
 
@@ -28,52 +29,6 @@ GREY = 255 << PICTURE - 1
 def samples(t: np.ndarray) -> np.ndarray:
     """Sections 6 and 9: samples with 14 fractional bits, rounded to 0..255."""
     return np.clip(rshift(t, PICTURE), 0, 255)
-
-
-# -- motion compensation (section 8) ---------------------------------------------------------------------------------------
-
-
-def _along(count: int, cells: int, f: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    u = np.maximum(2 * np.arange(count) + 1 - f, 0)
-    i = u // (2 * f)
-    return i, np.minimum(i + 1, cells - 1), u - 2 * f * i
-
-
-def _double_columns(p: np.ndarray) -> np.ndarray:
-    at = np.clip(np.arange(p.shape[1])[:, None] + np.arange(-2, 4), 0, p.shape[1] - 1)
-    out = np.zeros((p.shape[0], 2 * p.shape[1]), dtype=np.int64)
-    out[:, ::2] = 32 * p
-    out[:, 1::2] = p[:, at] @ np.array([1, -5, 20, 20, -5, 1])
-    return out
-
-
-def sample_vectors(vectors: np.ndarray, rows: int, columns: int, f: int) -> np.ndarray:
-    """Vectors of cells (2, rows / f, columns / f) in sixteenths of a luma sample -> (2, rows, columns) in eighths of a
-    sample of the plane whose cells have f samples."""
-    i, j, t = _along(rows, vectors.shape[1], f)
-    g = vectors[:, i] * (2 * f - t)[:, None] + vectors[:, j] * t[:, None]
-    i, j, t = _along(columns, vectors.shape[2], f)
-    g = g[:, :, i] * (2 * f - t) + g[:, :, j] * t
-    return clamp(rshift(g, 9 if f == 8 else 8), 4096)
-
-
-def compensate_plane(plane: np.ndarray, vectors: np.ndarray, f: int) -> np.ndarray:
-    """A plane (R, S) of samples, vectors (2, R / f, S / f) in sixteenths of a luma sample -> (R, S), 14 fractional bits."""
-    rows, columns = plane.shape
-    d = sample_vectors(vectors, rows, columns, f)
-    doubled = _double_columns(_double_columns(plane).T).T
-    x = np.clip(8 * np.arange(columns) + d[0], 0, 4 * (2 * columns - 1))
-    y = np.clip(8 * np.arange(rows)[:, None] + d[1], 0, 4 * (2 * rows - 1))
-    x0, y0, tx, ty = x >> 2, y >> 2, x & 3, y & 3
-    x1, y1 = np.minimum(x0 + 1, 2 * columns - 1), np.minimum(y0 + 1, 2 * rows - 1)
-    top = (4 - tx) * doubled[y0, x0] + tx * doubled[y0, x1]
-    return (4 - ty) * top + ty * ((4 - tx) * doubled[y1, x0] + tx * doubled[y1, x1])
-
-
-def compensate(reference: Planes, vectors: np.ndarray) -> Planes:
-    """Vectors (2, h, w) in sixteenths of a luma sample -> predicted samples with 14 fractional bits."""
-    y, u, v = reference
-    return compensate_plane(y, vectors, 8), compensate_plane(u, vectors, 4), compensate_plane(v, vectors, 4)
 
 
 # -- networks (sections 5 to 9) --------------------------------------------------------------------------------------------
@@ -94,6 +49,7 @@ class ExactPictures:
         if len(names) != len(table) or max(table, default=0) > 2:
             raise ModelError(f"a width table of {len(table)} entries for {len(names)} units")
         self.options = dict(zip(names, table, strict=True))
+        self.trail: list[Step] = []
 
     def _block(self, unit: str, x: np.ndarray) -> np.ndarray:
         mix, spatial, expand, project = (
@@ -129,9 +85,12 @@ class ExactPictures:
         """The padded planes of a frame of kind "I" or "P", int64 samples 0..255. ``latents`` as networks.read_frame gives
         them, ``reference`` what this function gave for the frame before."""
         if kind == "I":
+            self.trail = []
             return self._intra(latents["contextual"], quality)
         vectors, features = self.vectors(latents["motion"], quality, reference)
-        prediction = join(compensate(reference, vectors))
+        choices = latents["choices"].value if "choices" in latents else None
+        prediction = join(predict((vectors, reference), self.trail, choices))
+        self.trail = [(vectors, reference), *self.trail[:1]]
         x = clamp(rshift(prediction - GREY, PICTURE + 8 - WIDE), WIDE_LIMIT)
         e = self._trunk("inter.extraction", self._pointwise("inter.extraction.enter", x))
         c = self._trunk("inter.refinement", self._pointwise("inter.refinement.enter", e, features))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .choices import Choices, read_choices
 from .masks import read_latent, read_mask
 from .rans import Rans, StreamError
 from .tables import TABLES, read_group
@@ -232,9 +233,11 @@ def read_frame(
     quality: int,
     height: int,
     width: int,
-    reference: dict[str, Latent] | None,
-) -> dict[str, Latent]:
-    """Section 5: all latents of a packet of kind "I" or "P", by name, in their order in the payload.
+    reference: dict[str, Latent | Choices] | None,
+    hypotheses: bool = False,
+) -> dict[str, Latent | Choices]:
+    """Section 5: all latents of a packet of kind "I" or "P", by name, in their order in the payload, and between them its choices of predictions,
+    if the stream has feature 4.
 
     ``height`` and ``width`` are in luma samples; ``reference`` is what this function gave for the frame referred to.
     """
@@ -245,7 +248,7 @@ def read_frame(
         steps = [("contextual", "intra.prior")]
     if len(mask_bytes) != sum(LatentPrior(tensors, prior_name).mask_bytes for _, prior_name in steps):
         raise StreamError(f"{len(mask_bytes)} mask bytes in a packet of kind {kind}")
-    found: dict[str, Latent] = {}
+    found: dict[str, Latent | Choices] = {}
     remaining = list(mask_bytes)
     for name, prior_name in steps:
         prior = LatentPrior(tensors, prior_name)
@@ -282,5 +285,7 @@ def read_frame(
             value[where] = decoded_latent(symbols, mean).reshape(-1)
             coded[where] = mask.reshape(-1)
         found[name] = Latent(value, coded)
+        if name == "motion" and hypotheses:
+            found["choices"] = read_choices(rans, rows, columns, (reference or {}).get("choices"))
     rans.check_end()
     return found

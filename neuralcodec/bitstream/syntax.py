@@ -23,9 +23,10 @@ class Feature(IntFlag):
 
     TILES = 1
     FULL_CHROMA = 2
+    HYPOTHESES = 4
 
 
-KNOWN_FEATURES = int(Feature.TILES | Feature.FULL_CHROMA)
+KNOWN_FEATURES = int(Feature.TILES | Feature.FULL_CHROMA | Feature.HYPOTHESES)
 GOP_MARKER = bytes.fromhex("D3A1F58B0CE692B7")
 """Eight bytes that open the body of each GOP start packet, none in 0x40..0x4F (first bytes of side packets)."""
 END_MARKER = bytes.fromhex("9C17E6DA835FB22E")

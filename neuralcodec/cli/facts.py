@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from neuralcodec.bitstream import (
@@ -37,6 +38,8 @@ FRAMING, SIDE, HEADERS, ROUNDING, UNPARSED, DAMAGED = (
 )
 """Names of the bits that are no syntax element of a latent."""
 ATTACHMENTS = "attachments"
+CHOICE_NAMES = ("one frame back", "mean of one and two", "two frames back", "unmoved", "mean of one and unmoved", "mean of all")
+"""Of choices of predictions (nn.hypotheses), by number."""
 PICTURE_KINDS = ("I frame", "P frame", "tile", "alpha", "chroma")
 
 
@@ -81,6 +84,7 @@ def header_facts(header: StreamHeader, size: int) -> dict[str, Any]:
         "gray": video.gray,
         "full_chroma": video.full_chroma,
         "tile_size": header.tile_size,
+        "hypotheses": header.hypotheses,
         "colour": {
             "primaries": colour.primaries,
             "transfer": colour.transfer,
@@ -140,6 +144,7 @@ class Facts:
         self._told: set[tuple[int, str]] = set()
         self.bits: dict[str, float] = {}
         self.latents: dict[str, list[int]] = {}
+        self.choices: Counter[int] = Counter()
         self.attachments: list[dict[str, Any]] = []
         self.frames = self.end = 0
         self.first: int | None = None
@@ -218,6 +223,8 @@ class Facts:
             count = self.latents.setdefault(f"{kind} {name}", [0, 0])
             count[0] += mask.size - int(mask.sum())
             count[1] += mask.size
+        if parsed.choices is not None:
+            self.choices.update(parsed.choices.tobytes())
         for part in parsed.digest_parts():
             self._digest.update(part)
 
@@ -256,6 +263,9 @@ class Facts:
             },
             "skipped_percent": {
                 latent: round(100 * skipped / max(1, n), 3) for latent, (skipped, n) in self.latents.items()
+            },
+            "predicted_percent": {
+                CHOICE_NAMES[choice]: round(100 * n / self.choices.total(), 3) for choice, n in sorted(self.choices.items())
             },
             "gops": self.gops,
             "damage": self.damage,

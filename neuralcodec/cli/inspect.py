@@ -62,6 +62,7 @@ def inspect(
                          rounding                        payloads to whole bytes, can be negative
                          framing, side streams, attachments, header and index, unparsed frames, damaged
       skipped_percent  by latent: "I contextual", "P motion", "P contextual", "alpha contextual", "chroma contextual"
+      predicted_percent  of the cells of P frames, by what they are predicted from
       attachments      of a picture: [{kind, bytes}], kind ICC, EXIF, XMP or a number
       gops             [{first_frame, frames, pts, time, quality, offset, frame_bytes}]
       damage           [{offset, bytes, reason, breaks_group}]

@@ -94,6 +94,8 @@ def _bits(d: dict[str, Any]) -> list[str]:
         lines += ["", "skipped elements"] + [
             f"  {latent:<24}{percent:>8.2f} %" for latent, percent in d["skipped_percent"].items()
         ]
+    if d["predicted_percent"]:
+        lines += ["", "predictions of cells"] + [f"  {what:<24}{percent:>8.2f} %" for what, percent in d["predicted_percent"].items()]
     return lines
 
 

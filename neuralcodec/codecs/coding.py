@@ -23,6 +23,7 @@ from neuralcodec.codecs.estimation import flow_between
 from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.motion import cell_error, motion_worth
 from neuralcodec.codecs.motion_search import MotionSearch, quantiser_step
+from neuralcodec.codecs.prediction_choice import choose_predictions
 from neuralcodec.codecs.prior import (
     LATENT_LIMIT,
     MEAN_FRAC,
@@ -46,9 +47,10 @@ from neuralcodec.entropy import (
     unpack_mask_mode,
     write_mask,
 )
+from neuralcodec.entropy.choices import ChoiceStatistics, read_choices, write_choices
 from neuralcodec.entropy.tables import PRECISION, RADIUS
-from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.fixed import Fixed
+from neuralcodec.nn.hypotheses import TRAIL, Doubled, Step, Trail, apply_choices, in_sixteenths, predict, steps_back
 from neuralcodec.nn.layout import to_samples
 
 MASK_MODES = tuple(MaskMode)
@@ -72,25 +74,40 @@ HYPER_UNCHECKED = 1024
 class Parsed:
     """What a payload says: decoded latents by name, in sixteenths; masks by name, True where coded; ``bits`` by syntax element.
 
-    ``entropy_seconds``: what reading symbols and masks took, without the networks; 0 for what an encoder made."""
+    ``entropy_seconds``: what reading symbols and masks took, without the networks; 0 for what an encoder made. ``choices``: uint8 (h, w), what each cell
+    of a P frame is predicted from, in streams that say so; ``statistics``: what probabilities of the next frame's follow from."""
 
     latents: dict[str, Fixed]
     masks: dict[str, np.ndarray]
     bits: dict[str, float] = field(default_factory=dict)
     entropy_seconds: float = 0.0
+    choices: np.ndarray | None = None
+    statistics: ChoiceStatistics | None = None
 
     def digest_parts(self) -> list[bytes]:
-        """Bytes that identify latents and masks, for md5: int16 little endian, then packed masks."""
+        """Bytes that identify latents and masks, for md5: int16 little endian, then packed masks, then choices of predictions."""
         parts = [f.integers.numpy().astype("<i2").tobytes() for f in self.latents.values()]
-        return parts + [np.packbits(m).tobytes() for m in self.masks.values()]
+        parts += [np.packbits(m).tobytes() for m in self.masks.values()]
+        return parts if self.choices is None else [*parts, self.choices.tobytes()]
 
 
 @dataclass
 class Planes:
-    """A decoded picture, padded: y (1, 1, H, W), uv (1, 2, H/2, W/2), samples 0..255 as float carriers."""
+    """A decoded picture, padded: y (1, 1, H, W), uv (1, 2, H/2, W/2), samples 0..255 as float carriers. ``trail``: how it came from the frames before,
+    where the next one may be predicted from them."""
 
     y: Tensor
     uv: Tensor
+    trail: Trail = ()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Of a P frame: packed planes (B, 96, H/8, W/8), context (None where it is not read), and the trail of the picture that is made from it."""
+
+    packed: Tensor
+    context: Tensor | None
+    trail: Trail
 
 
 @dataclass
@@ -121,6 +138,8 @@ class FlagshipCoder:
         self.mask_modes = MASK_MODES
         """What the encoder chooses a mask from; without any mode everything is coded."""
         self.lambdas = dict(LAMBDAS)
+        self.hypotheses = False
+        """Whether P frames say for each cell what it is predicted from (nn.hypotheses), as their stream's header tells."""
 
     # -- the exact path ------------------------------------------------------------------------------------------
 
@@ -137,7 +156,7 @@ class FlagshipCoder:
         if len(modes) != expected:
             raise StreamError(f"a frame of kind {kind} has {expected} mask modes, not {len(modes)}")
         remaining = list(modes)
-        latents, masks = {}, {}
+        latents, masks, choices, statistics = {}, {}, None, None
         for name in self.latents_by_kind[kind]:
             prior = self._prior(kind, name)
             z = self._read_hyper(decoder, prior, quality, size, name)
@@ -155,8 +174,16 @@ class FlagshipCoder:
             before = time.perf_counter()
             latents[name], masks[name] = code_parts(prior, z, self._temporal(kind, name, latents, previous, size), quality, size, read)
             whole += time.perf_counter() - before
+            if name == MOTION and self.hypotheses:
+                choices, statistics = read_choices(decoder, latent_size(*size), *self._choices_before(previous))
         decoder.finish()
-        return Parsed(latents, masks, dict(decoder.bits), time.perf_counter() - started - whole + coding)
+        return Parsed(latents, masks, dict(decoder.bits), time.perf_counter() - started - whole + coding, choices, statistics)
+
+    @staticmethod
+    def _choices_before(previous: Parsed | None) -> tuple[np.ndarray | None, ChoiceStatistics]:
+        if previous is None or previous.statistics is None:
+            return None, ChoiceStatistics()
+        return previous.choices, previous.statistics
 
     def _read_hyper(self, decoder: FrameDecoder, prior: LatentPrior, quality: int, size: tuple[int, int], name: str) -> Fixed:
         tables = self._hyper_tables(prior, quality, size)
@@ -196,31 +223,40 @@ class FlagshipCoder:
 
     @torch.inference_mode()
     def reconstruct(self, kind: str, parsed: Parsed, quality: int, reference: Planes | None,
-                    predicted: tuple[Tensor, Tensor | None] | None = None) -> Planes:
+                    predicted: Prediction | None = None) -> Planes:
         """Latents to a picture of whole latent positions (crop it to the true size).
 
-        ``predicted``: prediction and context of a P frame, where the encoder has computed them already."""
+        ``predicted``: what a P frame is predicted from, where the encoder has computed it already."""
         q = torch.tensor([quality], device=self.device)
         y = parsed.latents[CONTEXTUAL].values.to(self.device)
         with self._precision():
             if kind == "I":
-                packed = self.model.intra.synthesise(y, q)
+                packed, trail = self.model.intra.synthesise(y, q), ()
             else:
-                prediction, context = predicted or self._predict(parsed.latents[MOTION].values.to(self.device), q, reference,
-                                                                 needs_context=self.model.inter.decoder.reads_context)
-                packed = self.model.inter.synthesise(y, prediction, context, q)
-        return Planes(*to_samples(*self.model.layers.unpack(packed.float())))
+                if predicted is None:
+                    step, hidden = self._step(parsed.latents[MOTION].values.to(self.device), q, reference)
+                    predicted = self._predict(step, hidden, reference.trail, parsed.choices, needs_context=self.model.inter.decoder.reads_context)
+                packed, trail = self.model.inter.synthesise(y, predicted.packed, predicted.context, q), predicted.trail
+        return Planes(*to_samples(*self.model.layers.unpack(packed.float())), trail)
 
     def _precision(self) -> torch.autocast:
         """bfloat16 convolutions on CUDA, except in exact models. On a CPU float32: not every one has bfloat16 instructions, and the pictures would
         differ."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda" and not self.model.layers.exact)
 
-    def _predict(self, m: Tensor, q: Tensor, reference: Planes, needs_context: bool = True) -> tuple[Tensor, Tensor | None]:
-        pack = self.model.layers.pack
-        vectors, hidden = self.model.motion.synthesise(m, q, pack(reference.y, reference.uv))
-        prediction = pack(*compensate(reference.y, reference.uv, vectors.float()))
-        return prediction, self.model.inter.context(prediction, hidden) if needs_context else None
+    def _step(self, m: Tensor, q: Tensor, reference: Planes) -> tuple[Step, Tensor]:
+        """Vectors into the reference, and the motion decoder's hidden features."""
+        vectors, hidden = self.model.motion.synthesise(m, q, self.model.layers.pack(reference.y, reference.uv))
+        return Step(in_sixteenths(vectors.float()), Doubled(reference.y, reference.uv)), hidden
+
+    def _predict(self, step: Step, hidden: Tensor, trail: Trail, choices: np.ndarray | None, needs_context: bool = True) -> Prediction:
+        """``trail``: the reference's; ``choices``: of each cell, None where all are 0."""
+        planes = predict(step)
+        if choices is not None and choices.any():
+            planes = apply_choices(planes, torch.from_numpy(choices).to(self.device), steps_back(step, trail))
+        prediction = self.model.layers.pack(*planes)
+        context = self.model.inter.context(prediction, hidden) if needs_context else None
+        return Prediction(prediction, context, (step, *trail[: TRAIL - 1]) if self.hypotheses else ())
 
     # -- encoding ------------------------------------------------------------------------------------------------
 
@@ -254,11 +290,23 @@ class FlagshipCoder:
                 mz = self.model.motion.hyper_analysis(m, q)
         motion, motion_modes = self._write(encoder, "P", MOTION, m, mz, quality, size, {}, previous, worth)
         with self._precision():
-            prediction, context = self._predict(motion[0].values.to(self.device), q, reference)
-            y, z = self.model.inter.analyse(current, prediction, context, q)
+            vectors, hidden = self._step(motion[0].values.to(self.device), q, reference)
+        choices = statistics = None
+        if self.hypotheses:
+            worth = self.lambdas[CONTEXTUAL] / float(step) ** 2
+            choices = self.choose(source, steps_back(vectors, reference.trail), worth if importance is None else worth * importance, *self._choices_before(previous))
+            statistics = write_choices(encoder, choices, *self._choices_before(previous))
+        with self._precision():
+            predicted = self._predict(vectors, hidden, reference.trail, choices)
+            y, z = self.model.inter.analyse(current, predicted.packed, predicted.context, q)
         contextual, modes = self._write(encoder, "P", CONTEXTUAL, y, z, quality, size, {MOTION: motion[0]}, previous, self._worth(importance, y))
-        return self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (*motion_modes, *modes), quality,
-                           (prediction, context))
+        coded = self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (*motion_modes, *modes), quality, predicted)
+        coded.parsed.choices, coded.parsed.statistics = choices, statistics
+        return coded
+
+    def choose(self, source: Planes, steps: list[Step], worth: float | Tensor, before: np.ndarray | None, statistics: ChoiceStatistics) -> np.ndarray:
+        """Choices of predictions, see codecs.prediction_choice."""
+        return choose_predictions(source.y, source.uv, steps, worth, before, statistics)
 
     def _worth(self, importance: Tensor | None, y: Tensor) -> Tensor | None:
         """Bits that a squared step is worth at each element of a contextual latent y (1, C, h, w)."""
@@ -318,7 +366,7 @@ class FlagshipCoder:
         return choose_mask(symbols, scale, derived, lam, modes, residual, PRICES[name])
 
     def _coded(self, kind: str, encoder: FrameEncoder, parts: dict[str, tuple[Fixed, np.ndarray]], modes: tuple[int, ...], quality: int,
-               predicted: tuple[Tensor, Tensor] | None = None) -> Coded:
+               predicted: Prediction | None = None) -> Coded:
         payload = encoder.finish()
         parsed = Parsed({n: p[0] for n, p in parts.items()}, {n: p[1] for n, p in parts.items()}, dict(encoder.bits))
         return Coded(modes, payload, parsed, self.reconstruct(kind, parsed, quality, None, predicted))

@@ -57,6 +57,8 @@ class EncodeOptions:
     """Quality indexes that are added to those of P frames, in turn."""
     temporal_filter: bool = True
     """Whether intra frames, and P frames that are the best of the cascade, are filtered along motion before they are coded, see codecs.temporal_filter."""
+    hypotheses: bool = True
+    """Whether P frames say for each cell what it is predicted from (nn.hypotheses), where the model has P frames."""
     route: str | None = None
     """How capacities are chosen, in models that have them by block (codecs.adanic_coding.route_option); None: as the model does."""
 
@@ -94,7 +96,8 @@ class StreamEncoder:
         self.header = StreamHeader(
             video=video, model_id=loaded.identity, model_name=loaded.name, width_tables=loaded.widths, level=options.level,
             arithmetic=Arithmetic.EXACT if loaded.exact else Arithmetic.FLOAT_PICTURES, level_locked=loaded.level_locked,
-            gop_size=options.gop, quality=self.quality, side_streams=side_streams, metadata=metadata or {}, chapters=chapters, encoder=program)
+            gop_size=options.gop, quality=self.quality, side_streams=side_streams, metadata=metadata or {}, chapters=chapters, encoder=program,
+            hypotheses=options.hypotheses and options.gop != 1 and not video.still)
         apply_widths(loaded.model, loaded.widths[options.level - 1])
         place(loaded.model, device)
         prepare_exact(device)
@@ -146,6 +149,7 @@ class StreamEncoder:
     def _encode_group(self, job: Job[Frame | SidePacket, _Result]) -> None:
         torch.set_num_threads(self.options.threads)
         coder = coder_for(self.loaded.model, self.device, self.options.route)
+        coder.hypotheses = self.header.hypotheses
         if self.options.mask_modes is not None:
             coder.mask_modes = self.options.mask_modes
         size = (self.video.height, self.video.width)

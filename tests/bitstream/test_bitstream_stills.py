@@ -88,6 +88,15 @@ def test_full_chroma_needs_its_feature_a_still_and_colour():
             read_header(repair(wrong, True), Limits())
 
 
+def test_predictions_by_cell_need_their_feature_and_no_still():
+    with pytest.raises(StreamError, match="required_features"):
+        write_header(replace(STILL, hypotheses=True))
+    data = write_header(replace(HEADER, hypotheses=True))
+    assert data[14] == 4 and read_header(data, Limits()).hypotheses and not read_header(write_header(HEADER), Limits()).hypotheses
+    with pytest.raises(StreamError, match="required_features"):
+        read_header(repair(write_header(STILL)[:14] + b"\x05" + write_header(STILL)[15:], True), Limits())
+
+
 def still_field(value: int) -> bytes:
     """The fields rotation and still of STILL, and the model's identity after them."""
     return bytes([0, value]) + STILL.model_id

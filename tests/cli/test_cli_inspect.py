@@ -43,6 +43,7 @@ def test_the_document_describes_the_stream(document, cli, sounding_stream):
     assert document["packets"]["I frame"]["count"] == 3 and document["packets"]["P frame"]["count"] == 17
     assert set(document["skipped_percent"]) == {"I contextual", "P motion", "P contextual"}
     assert all(0 <= p <= 100 for p in document["skipped_percent"].values())
+    assert header["hypotheses"] is True and sum(document["predicted_percent"].values()) == pytest.approx(100, abs=0.01)
     assert document["damage"] == [] and document["index"] is True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 import av
 import numpy as np
@@ -167,10 +168,12 @@ def test_how_a_video_is_coded_is_the_same_in_a_batch(cli, tmp_path):
     for clip in clips:
         clip.write_bytes(f"YUV4MPEG2 W{WIDTH} H{HEIGHT} F25:1 Ip A1:1 C420jpeg\n".encode() + b"".join(b"FRAME\n" + g for g in grainy))
     coded = {}
-    for flags in ((), ("--no-temporal-filter",)):
+    for flags in ((), ("--no-temporal-filter",), ("--no-hypotheses", "--no-scene-cuts")):
         folder, alone = tmp_path / f"out{len(flags)}", tmp_path / f"alone{len(flags)}.nvc"
         cli.ok("encode", *clips, "-o", folder, "--model", cli.model, "--quality", 80, *flags)
         cli.encode(clips[0], alone, "--quality", 80, *flags)
         coded[flags] = alone.read_bytes()
         assert {(folder / f"{clip.stem}.nvc").read_bytes() for clip in clips} == {coded[flags]}
-    assert len(set(coded.values())) == 2, "the filter does something"
+        header = json.loads(cli.ok("inspect", "--json", alone, "--model", cli.model).stdout)["header"]
+        assert header["hypotheses"] is ("--no-hypotheses" not in flags)
+    assert len(set(coded.values())) == 3, "each option does something"

@@ -1,0 +1,177 @@
+"""Choices of predictions: a small number for each cell of a picture, under probabilities that follow what was coded before
+(bitstream_spec/entropy.md, section 8).
+
+Cells are coded in four turns by the parities of row and column, so that all cells of a turn can be coded at once: what a cell's flags depend on are
+cells of earlier turns and the frame before. Probabilities change from frame to frame only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from neuralcodec.core.errors import UsageError
+from neuralcodec.entropy.coder import FrameDecoder, FrameEncoder
+from neuralcodec.entropy.tables import FLAG_MODELS, TOTAL, model_cost
+
+CHOICES = 6
+"""Numbers 0 .. 5; 0 is the usual one."""
+TURNS = ((0, 0), (1, 1), (0, 1), (1, 0))
+"""Parities of row and column, in the order of coding."""
+ANY, SAME, IS = 0, 15, 15 + CHOICES - 1
+"""First contexts: whether a cell's choice is not 0; whether it is the expected one, by that; whether it is 1, 2, .."""
+CONTEXTS = IS + CHOICES - 2
+COUNTED = 400
+"""Flags that a context remembers."""
+_ONES = [int(model.frequencies[1]) for model in FLAG_MODELS]
+_THRESHOLDS = np.array([a + b for a, b in zip(_ONES[:-1], _ONES[1:], strict=True)])
+"""Twice the frequencies of 1 halfway between those of successive probability indexes."""
+_COSTS = np.array([model_cost(model) for model in FLAG_MODELS])
+
+
+def _first_counts() -> np.ndarray:
+    ones = [1, 3, 8, *(round(4 + 20 * a + 14 * b) for a in range(4) for b in range(3))]  # of 100, for ANY
+    return np.array([*((100 - n, n) for n in ones), *((10, 30),) * (CHOICES - 1), *((20, 20),) * (CHOICES - 2)], np.int64)
+
+
+@dataclass
+class ChoiceStatistics:
+    """How often flags were 0 and 1, by context: int64 (CONTEXTS, 2). ``updated`` gives those for the next frame."""
+
+    counts: np.ndarray = field(default_factory=_first_counts)
+
+    def probability_indexes(self) -> np.ndarray:
+        """Of each context, int64 (CONTEXTS,), 0..15."""
+        total = self.counts.sum(1)
+        return (2 * TOTAL * self.counts[:, 1:] >= _THRESHOLDS * total[:, None]).sum(1)
+
+    def bits(self) -> np.ndarray:
+        """What a flag of each context costs: float64 (CONTEXTS, 2)."""
+        return _COSTS[self.probability_indexes()]
+
+    def updated(self, seen: np.ndarray) -> ChoiceStatistics:
+        """``seen``: the frame's flags by context and value, as ``counts``."""
+        counts = self.counts + seen
+        while (large := counts.sum(1) > COUNTED).any():
+            counts[large] = (counts[large] + 1) // 2
+        return ChoiceStatistics(counts)
+
+
+class _Surroundings:
+    """What the flags of a turn's cells depend on."""
+
+    def __init__(self, known: np.ndarray, before: np.ndarray, turn: int) -> None:
+        """``known`` (h, w): choices of this frame, 0 where not coded yet; ``before``: of the frame before."""
+        row, column = TURNS[turn]
+        there = before > 0
+        own, next_to = there[row::2, column::2], _shifted(there, ((-1, 0), (1, 0), (0, -1), (0, 1)))
+        around = np.clip(own.astype(np.int64) + (sum(n[row::2, column::2] for n in next_to) > 0), 0, 2)
+        if turn == 0:
+            self.any, self.expected = ANY + around, before[row::2, column::2].astype(np.int64)
+            return
+        # Those of the first turns lie diagonally from a cell of the second, and beside those of the third and fourth.
+        steps = ((-1, -1), (-1, 1), (1, -1), (1, 1)) if turn == 1 else ((0, -1), (0, 1), (-1, 0), (1, 0))
+        neighbours = [n[row::2, column::2] for n in _shifted(known, steps)]
+        count = sum((n > 0).astype(np.int64) for n in neighbours)
+        self.any = ANY + 3 + 3 * np.minimum(count, 3) + around
+        self.expected = before[row::2, column::2].astype(np.int64)
+        for n in reversed(neighbours):
+            self.expected = np.where(n > 0, n, self.expected)
+
+
+def _shifted(x: np.ndarray, steps: tuple[tuple[int, int], ...]) -> list[np.ndarray]:
+    """x (h, w) as seen from one row and column on by each step; 0 beyond the borders."""
+    h, w = x.shape
+    padded = np.pad(x, 1)
+    return [padded[1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w] for dy, dx in steps]
+
+
+def write_choices(encoder: FrameEncoder, choices: np.ndarray, before: np.ndarray | None, statistics: ChoiceStatistics,
+                  label: str = "choices") -> ChoiceStatistics:
+    """Add the choices (h, w), 0..5, of a frame; ``before``: those of the frame before, None for all 0. Returns the statistics for the next frame.
+
+    Raises UsageError for other numbers."""
+    if choices.ndim != 2 or (choices.size and not 0 <= choices.min() <= choices.max() < CHOICES):
+        raise UsageError(f"choices of predictions are an array (h, w) of 0..{CHOICES - 1}")
+    encoder.put_bits(int(choices.any()), 1, label)
+    if not choices.any():
+        return statistics
+    indexes = statistics.probability_indexes()
+
+    def code(context: int, flags: np.ndarray | None, count: int) -> np.ndarray:
+        encoder.put_flags(flags, int(indexes[context]), label)
+        return flags
+
+    return _code(choices, choices.shape, before, statistics, code)[1]
+
+
+def read_choices(decoder: FrameDecoder, shape: tuple[int, int], before: np.ndarray | None, statistics: ChoiceStatistics,
+                 label: str = "choices") -> tuple[np.ndarray, ChoiceStatistics]:
+    """What ``write_choices`` wrote: uint8 (h, w), and the statistics for the next frame."""
+    if not decoder.get_bits(1, 1, label)[0]:
+        return np.zeros(shape, np.uint8), statistics
+    indexes = statistics.probability_indexes()
+    return _code(None, shape, before, statistics, lambda context, flags, count: decoder.get_flags(count, int(indexes[context]), label))
+
+
+def choice_costs(choices: np.ndarray, before: np.ndarray | None, statistics: ChoiceStatistics) -> np.ndarray:
+    """Bits of each choice in each cell, were the others as ``choices`` (h, w) says: float64 (h, w, CHOICES). For encoders."""
+    bits, before = statistics.bits(), _or_zeros(before, choices.shape)
+    costs = np.empty((*choices.shape, CHOICES))
+    for turn, (row, column) in enumerate(TURNS):
+        around = _Surroundings(choices, before, turn)
+        cost = costs[row::2, column::2]
+        cost[..., 0] = bits[around.any, 0]
+        foretold, same = around.expected > 0, SAME + np.maximum(around.expected, 1) - 1
+        for value in range(1, CHOICES):
+            other = np.where(foretold, bits[same, 0], 0.0)
+            for v in range(1, min(value, CHOICES - 2) + 1):
+                certain = (around.expected == v) | ((v == CHOICES - 2) & (around.expected == CHOICES - 1))
+                other += np.where(certain, 0.0, bits[IS + v - 1, int(v == value)])
+            cost[..., value] = bits[around.any, 1] + np.where(around.expected == value, bits[same, 1], other)
+    return costs
+
+
+def _or_zeros(before: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
+    return np.zeros(shape, np.uint8) if before is None else before
+
+
+def _code(choices: np.ndarray | None, shape: tuple[int, int], before: np.ndarray | None, statistics: ChoiceStatistics,
+          code: Callable[[int, np.ndarray | None, int], np.ndarray]) -> tuple[np.ndarray, ChoiceStatistics]:
+    """``choices``: None where they are read. ``code(context, flags, count)`` codes flags and returns them."""
+    known, before = np.zeros(shape, np.uint8), _or_zeros(before, shape)
+    seen = np.zeros((CONTEXTS, 2), np.int64)
+
+    def flags_by(contexts: np.ndarray, wanted: np.ndarray | None) -> np.ndarray:
+        """Flags (n,) of these contexts (n,), the contexts in rising order."""
+        flags = np.zeros(len(contexts), bool)
+        for context in np.unique(contexts):
+            where = np.flatnonzero(contexts == context)
+            flags[where] = code(int(context), None if wanted is None else wanted[where], len(where))
+            ones = np.count_nonzero(flags[where])
+            seen[context] += len(where) - ones, ones
+        return flags
+
+    for turn, (row, column) in enumerate(TURNS):
+        around = _Surroundings(known, before, turn)
+        contexts, expected = around.any.reshape(-1), around.expected.reshape(-1)
+        target = None if choices is None else choices[row::2, column::2].reshape(-1)
+        value = np.zeros(len(contexts), np.uint8)
+        left = np.flatnonzero(flags_by(contexts, None if target is None else target > 0))  # cells whose choice is still open
+        foretold = left[expected[left] > 0]
+        same = flags_by(SAME + expected[foretold] - 1, None if target is None else target[foretold] == expected[foretold])
+        value[foretold[same]] = expected[foretold[same]]
+        left = left[value[left] == 0]
+        for v in range(1, CHOICES):
+            asked = left[expected[left] != v]
+            # The last one that is left needs no flag.
+            certain = (v == CHOICES - 1) | ((v == CHOICES - 2) & (expected[asked] == CHOICES - 1))
+            asked, sure = asked[~certain], asked[certain]
+            value[sure] = v
+            found = flags_by(np.full(len(asked), IS + v - 1), None if target is None else target[asked] == v)
+            value[asked[found]] = v
+            left = left[value[left] == 0]
+        known[row::2, column::2] = value.reshape(known[row::2, column::2].shape)
+    return known, statistics.updated(seen)

@@ -1,0 +1,166 @@
+"""Several predictions of a P frame, one for each cell of 16x16 luma samples (bitstream_spec/pictures.md, section 11).
+
+From the reference, one frame back, and the frames two and three back, which its trail holds, all with the one set of vectors that the frame has::
+
+    first:   the reference along the vectors
+    second:  the frame two back: along the vectors, then along those that the reference had where they lead
+    third:   the frame three back, one step on in the same manner
+    still:   the reference where it is
+
+A cell shows one of them or a mean. Averages of several pictures have less of the noise of coding (multi-hypothesis prediction; Girod, "Efficiency
+analysis of multihypothesis motion-compensated prediction for video coding", IEEE TIP 2000), what moving things uncover was seen before, and beside them
+what stands still is not moved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import torch
+from torch import Tensor
+
+from neuralcodec.nn.compensation import GRID_FRAC, VECTOR_LIMIT, VECTOR_STEPS, double_size, sample_doubled
+from neuralcodec.nn.layout import ALIGN
+
+FIRST, FIRST_SECOND, SECOND, STILL, FIRST_STILL, ALL = range(6)
+"""What a cell shows: one prediction or the mean of two; ALL is the mean of the first and of the mean of second and third."""
+TRAIL = 2
+"""Frames before a reference that its trail holds."""
+_CELL_BITS = GRID_FRAC + 3
+"""A vector's unit is so many halvings of a vector cell, 8 luma samples."""
+_PREDICTION_STEPS = 2.0**14
+
+
+class Doubled:
+    """Planes y (1, 1, H, W), uv (1, 2, H/2, W/2), and the same at twice the size (nn.compensation), made when first read."""
+
+    def __init__(self, y: Tensor, uv: Tensor) -> None:
+        self.y, self.uv = y, uv
+
+    @cached_property
+    def large(self) -> tuple[Tensor, Tensor]:
+        """(1, 1, 2H, 2W), (1, 2, H, W)."""
+        return double_size(self.y), double_size(self.uv)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step back: ``vectors`` (1, 2, H/8, W/8) of a picture, integers in sixteenths of a luma sample, and the picture that they point into."""
+
+    vectors: Tensor
+    picture: Doubled
+
+
+Trail = tuple[Step, ...]
+
+
+def in_sixteenths(vectors: Tensor) -> Tensor:
+    """Vectors in luma samples (B, 2, h, w) -> int32 in sixteenths, rounded half up and clamped as motion compensation does."""
+    return torch.floor(vectors.clamp(-VECTOR_LIMIT, VECTOR_LIMIT) * (1 << GRID_FRAC) + 0.5).to(torch.int32)
+
+
+def follow(vectors: Tensor, before: Tensor) -> Tensor:
+    """Vectors of a picture and those of its reference, both (1, 2, h, w) int32 in sixteenths -> vectors into the reference's reference.
+
+    The reference's are read where the picture's lead from the centre of a cell, bilinearly between cells; edges repeat."""
+    _, _, h, w = vectors.shape
+    one = 1 << _CELL_BITS
+    cells = torch.meshgrid(*(torch.arange(n, dtype=torch.int32, device=vectors.device) * one for n in (h, w)), indexing="ij")
+    x = (cells[1] + vectors[0, 0]).clamp_(0, one * (w - 1))
+    y = (cells[0] + vectors[0, 1]).clamp_(0, one * (h - 1))
+    tx, ty = x & (one - 1), y & (one - 1)
+    x, y = (x >> _CELL_BITS).long(), (y >> _CELL_BITS).long()
+    right, below = (x + 1).clamp_max_(w - 1), (y + 1).clamp_max_(h - 1)
+    b = before[0]
+    top = b[:, y, x] * (one - tx) + b[:, y, right] * tx
+    bottom = b[:, below, x] * (one - tx) + b[:, below, right] * tx
+    led = (top * (one - ty) + bottom * ty + (1 << 2 * _CELL_BITS - 1)) >> 2 * _CELL_BITS
+    limit = int(VECTOR_LIMIT) << GRID_FRAC
+    return (vectors + led[None]).clamp_(-limit, limit)
+
+
+def steps_back(first: Step, trail: Trail) -> list[Step]:
+    """The three steps of a picture whose vectors and reference are ``first``. Where the reference's trail ends, a step is the one before it."""
+    steps = [first]
+    for i in range(TRAIL):
+        steps.append(Step(follow(steps[i].vectors, trail[i].vectors), trail[i].picture) if i < len(trail) else steps[i])
+    return steps
+
+
+def predict(step: Step) -> tuple[Tensor, Tensor]:
+    """Whole planes y (1, 1, H, W), uv (1, 2, H/2, W/2), as compensation.compensate gives them."""
+    vectors = step.vectors.float() / (1 << GRID_FRAC)
+    y, uv = step.picture.large
+    return sample_doubled(y, vectors, 8), sample_doubled(uv, vectors * 0.5, 4)
+
+
+def mean(a: Tensor, b: Tensor) -> Tensor:
+    """Rounded half up to multiples of 2**-14, as predictions are: exact in float32."""
+    return torch.floor((a + b) * (_PREDICTION_STEPS / 2) + 0.5) / _PREDICTION_STEPS
+
+
+def all_predictions(steps: list[Step]) -> list[tuple[Tensor, Tensor]]:
+    """Whole planes of every choice, by its number. For encoders."""
+    first, second, third = (predict(s) if i == 0 or s is not steps[i - 1] else None for i, s in enumerate(steps))
+    second = second or first
+    third = third or second
+    still = steps[0].picture.y, steps[0].picture.uv
+    joined = [tuple(mean(a, b) for a, b in zip(*pair, strict=True)) for pair in ((first, second), (first, still), (second, third))]
+    return [first, joined[0], second, still, joined[1], tuple(mean(a, b) for a, b in zip(first, joined[2], strict=True))]
+
+
+def apply_choices(first: tuple[Tensor, Tensor], choices: Tensor, steps: list[Step]) -> tuple[Tensor, Tensor]:
+    """The prediction by cells: ``first`` as ``predict`` gives it, written over where ``choices`` (H/16, W/16) are not 0."""
+    for choice in (FIRST_SECOND, SECOND, STILL, FIRST_STILL, ALL):
+        rows, columns = torch.nonzero(choices == choice, as_tuple=True)
+        if not len(rows):
+            continue
+        for plane, uv in ((first[0], False), (first[1], True)):
+            cells = _cells(plane, ALIGN >> uv)
+            if choice in (STILL, FIRST_STILL):
+                other = _cells((steps[0].picture.uv if uv else steps[0].picture.y), ALIGN >> uv)[:, rows, columns]
+            else:
+                other = _sample_cells(steps[1], rows, columns, uv)
+            if choice == ALL:
+                other = mean(other, _sample_cells(steps[2], rows, columns, uv))
+            cells[:, rows, columns] = other if choice in (SECOND, STILL) else mean(cells[:, rows, columns], other)
+    return first
+
+
+def _cells(plane: Tensor, size: int) -> Tensor:
+    """A plane (1, C, H, W) as cells (C, H/size, W/size, size, size) of the same storage."""
+    _, c, height, width = plane.shape
+    return plane.view(c, height // size, size, width // size, size).permute(0, 1, 3, 2, 4)
+
+
+@cache
+def _interpolation(size: int) -> Tensor:
+    """Weights (size, 4) of the four vectors around a cell's samples, in one direction: two inside it, one on each side."""
+    factor = size // 2
+    position = (torch.arange(size) + 0.5) / factor + 0.5  # of a sample, counted from the first of the four
+    return (1 - (position[:, None] - torch.arange(4)).abs()).clamp_min(0)
+
+
+def _sample_cells(step: Step, rows: Tensor, columns: Tensor, uv: bool) -> Tensor:
+    """What ``predict`` would give in these cells: (C, n, size, size)."""
+    large, size = step.picture.large[uv], ALIGN >> uv
+    _, c, h2, w2 = large.shape
+    v = step.vectors[0].float() / (1 << GRID_FRAC + uv)
+    around = torch.arange(-1, 3, device=v.device)
+    y = (2 * rows[:, None] + around).clamp_(0, v.shape[1] - 1)
+    x = (2 * columns[:, None] + around).clamp_(0, v.shape[2] - 1)
+    weights = _interpolation(size).to(v.device)
+    dense = weights @ v[:, y[:, :, None], x[:, None, :]] @ weights.T  # (2, n, size, size)
+    eighths = torch.floor(dense.clamp_(-VECTOR_LIMIT, VECTOR_LIMIT) * VECTOR_STEPS + 0.5).to(torch.int32)
+    inside = torch.arange(size, device=v.device, dtype=torch.int32)
+    # Positions in eighths of a sample are quarters of the doubled grid.
+    px = (eighths[0] + 8 * (size * columns.to(torch.int32)[:, None, None] + inside)).clamp_(0, 4 * (w2 - 1))
+    py = (eighths[1] + 8 * (size * rows.to(torch.int32)[:, None, None] + inside[:, None])).clamp_(0, 4 * (h2 - 1))
+    fx, fy = (px & 3).float() * 0.25, (py & 3).float() * 0.25
+    x0, y0 = (px >> 2).long(), (py >> 2).long()
+    right, below = (x0 + 1).clamp_max_(w2 - 1), (y0 + 1).clamp_max_(h2 - 1)
+    flat = large.view(c, h2 * w2)
+    a, r, d, e = (flat[:, i] for i in (y0 * w2 + x0, y0 * w2 + right, below * w2 + x0, below * w2 + right))
+    top, bottom = a + (r - a) * fx, d + (e - d) * fx
+    return top + (bottom - top) * fy

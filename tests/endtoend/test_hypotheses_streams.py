@@ -1,0 +1,77 @@
+"""Streams whose P frames say for each cell what it is predicted from: they decode as they were made, from any group on, at any level."""
+
+import io
+
+import numpy as np
+import pytest
+import rounds
+import toy
+
+from neuralcodec.bitstream import StreamReader
+from neuralcodec.codecs.files import load_model
+from neuralcodec.core.digest import md5_of_frame
+from neuralcodec.core.types import Frame
+from neuralcodec.nn.hypotheses import STILL
+from neuralcodec.pipeline import DecodeOptions, EncodeOptions
+
+HEIGHT, WIDTH = 80, 112
+
+
+@pytest.fixture(scope="module")
+def loaded(toy_path):
+    return load_model(toy_path)
+
+
+def scene(count=10):
+    """Something textured moves to the right in front of what stands still."""
+    rng = np.random.default_rng(0)
+    back, front = rng.integers(40, 216, (HEIGHT, WIDTH)), rng.integers(40, 216, (32, 32))
+    for n in range(count):
+        y = back.copy()
+        y[24:56, 4 * n : 4 * n + 32] = front
+        chroma = np.full((HEIGHT // 2, WIDTH // 2), 128, np.uint8)
+        yield Frame((y.astype(np.uint8), chroma, chroma), n, 1)
+
+
+FRAMES = list(scene())
+VIDEO = rounds.video_of(FRAMES)
+
+
+@pytest.fixture(scope="module")
+def stream(loaded):
+    return rounds.encode(loaded, FRAMES, VIDEO, EncodeOptions(quality=40, gop=5, workers=1, scene_cuts=False))
+
+
+def md5s(decoded):
+    return [md5_of_frame(f.frame) for f in decoded.frames]
+
+
+def test_the_encoder_chooses_and_decoders_see_the_same(loaded, stream):
+    choices = [c.parsed.choices for c in stream.coded]
+    assert [c is None for c in choices] == [n % 5 == 0 for n in range(10)]
+    found = np.concatenate([c.reshape(-1) for c in choices if c is not None])
+    assert len(set(found)) > 2 and STILL in found
+    expected = [md5_of_frame(f) for f in stream.reconstructions(HEIGHT, WIDTH)]
+    for workers in (1, 2):
+        decoded = rounds.decode(stream.data, loaded, DecodeOptions(workers=workers))
+        assert md5s(decoded) == expected
+        assert all(np.array_equal(a, f.parsed.choices) for a, f in zip(choices, decoded.frames, strict=True) if a is not None)
+    part = rounds.decode(stream.data, loaded, DecodeOptions(frames=(7, 9)))
+    assert md5s(part) == expected[7:9]
+
+
+def test_bytes_do_not_depend_on_workers(loaded, stream):
+    again = rounds.encode(loaded, FRAMES, VIDEO, EncodeOptions(quality=40, gop=5, workers=2, scene_cuts=False))
+    assert again.data == stream.data
+
+
+def test_without_them_streams_are_as_before(loaded, stream):
+    plain = rounds.encode(loaded, FRAMES, VIDEO, EncodeOptions(quality=40, gop=5, workers=1, scene_cuts=False, hypotheses=False))
+    assert not StreamReader(io.BytesIO(plain.data)).header.hypotheses and StreamReader(io.BytesIO(stream.data)).header.hypotheses
+    assert all(c.parsed.choices is None for c in plain.coded)
+    assert md5s(rounds.decode(plain.data, loaded)) == [md5_of_frame(f) for f in plain.reconstructions(HEIGHT, WIDTH)]
+
+
+def test_other_levels_play_it(loaded, stream):
+    for level in (2, 3):
+        assert len(rounds.decode(stream.data, loaded, DecodeOptions(level=level)).frames) == 10
