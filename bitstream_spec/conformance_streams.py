@@ -26,7 +26,7 @@ from neuralcodec.core.types import ColourTags, SidePacket, SideStream, VideoProp
 from neuralcodec.entropy import FrameEncoder, MaskMode, code_latent, pack_mask_mode, write_mask
 from neuralcodec.entropy.choices import CHOICES, ChoiceStatistics
 from neuralcodec.nn.fixed import Fixed
-from neuralcodec.nn.hypotheses import Step
+from neuralcodec.nn.hypotheses import Ways
 from neuralcodec.nn.layout import planes_to_tensors
 from neuralcodec.nn.quality import ANCHORS, QualityGain
 from neuralcodec.nn.selection import apply_widths, units
@@ -189,9 +189,9 @@ class Maker:
         return [Planes(*planes_to_tensors(p, torch.device("cpu"))) for p in planes]
 
     def group(self, pictures: Sequence[Planes], modes: Sequence[MaskMode] = (DERIVED,), *, times: Sequence[tuple[int, int]] = (),
-              qualities: Sequence[int] = (), start: int = 0, between: Callable[[int], None] = lambda n: None) -> None:
+              qualities: Sequence[int] = (), start: int = 0, lasting: Sequence[int] = (), between: Callable[[int], None] = lambda n: None) -> None:
         """One group of pictures. ``modes`` are those that the frames' masks may have, taken in turn by the frames; ``times`` are
-        (pts, duration) of each frame; ``between(n)`` may write packets before frame n."""
+        (pts, duration) of each frame; ``between(n)`` may write packets before frame n; frames ``lasting`` are long-term references."""
         times = times or [(start + n, 1) for n in range(len(pictures))]
         self.writer.start_gop(times[0][0], frame_step=1)
         coded = None
@@ -202,10 +202,10 @@ class Maker:
             if coded is None:
                 coded = self.coder.encode_intra(picture, quality, self.size)
             else:
-                coded = self.coder.encode_inter(picture, quality, self.size, pictures[n - 1], coded.planes, coded.parsed)
+                coded = self.coder.encode_inter(picture, quality, self.size, pictures[n - 1], coded.planes, coded.parsed, lasting=n in lasting)
             self.writer.write_frame(FramePacket(n == 0, times[n][0], coded.payload, coded.modes, times[n][1], quality))
 
-    def drawn_choices(self, source: Planes, steps: list[Step], worth: float, before: np.ndarray | None, statistics: ChoiceStatistics) -> np.ndarray:
+    def drawn_choices(self, source: Planes, ways: Ways, worth: float, before: np.ndarray | None, statistics: ChoiceStatistics) -> np.ndarray:
         """Choices of predictions of all kinds, some as in the frame before; in one frame of five none."""
         h, w = (n // 16 for n in source.y.shape[2:])
         self.turn += 1
@@ -384,12 +384,12 @@ def side_stream(m: Maker) -> bytes:
     return m.finish()
 
 
-@_stream("predictions by cell, all kinds of choices, a frame without any, two groups")
+@_stream("predictions by cell, all kinds of choices, a frame without any, long-term references, two groups")
 def hypotheses(m: Maker) -> bytes:
     m.open((60, 100), quality=60, hypotheses=True)
     m.coder.hypotheses, m.coder.choose = True, m.drawn_choices
-    m.group(m.pictures(8))
-    m.group(m.pictures(3), (THRESHOLD,), start=8)
+    m.group(m.pictures(10), lasting=(3, 6))
+    m.group(m.pictures(3), (THRESHOLD,), start=10)
     return m.finish()
 
 

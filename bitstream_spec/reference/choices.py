@@ -9,25 +9,30 @@ import numpy as np
 from .rans import Rans
 from .tables import FLAGS, read_flags
 
-LARGEST = 5
+LARGEST = 9
 """Of a choice."""
 TURNS = ((0, 0), (1, 1), (0, 1), (1, 0))
-ANY, SAME, IS = 0, 15, 20
+ANY, SAME, IS = 0, 15, 24
 """Numbers of the first contexts."""
 ONES = [int(flag[1]) for flag in FLAGS]
 
 
 class Choices(NamedTuple):
-    """Choices of a frame's cells, int64 (h, w), and the counts of flags for the next frame, by context."""
+    """Choices of a frame's cells, int64 (h, w), the counts of flags for the next frame, by context, and whether the frame is a long-term reference."""
 
-    value: np.ndarray
+    value: np.ndarray | None
     counts: list[tuple[int, int]]
+    lasting: bool
+
+
+NO_CHOICES = Choices(None, [], False)
+"""Of a packet in a stream without them."""
 
 
 def first_counts() -> list[tuple[int, int]]:
     """Those of the first frame that has choices."""
     ones = [1, 3, 8] + [4 + 20 * a + 14 * b for a in range(4) for b in range(3)]
-    return [(100 - n, n) for n in ones] + 5 * [(10, 30)] + 4 * [(20, 20)]
+    return [(100 - n, n) for n in ones] + 9 * [(10, 30)] + 8 * [(20, 20)]
 
 
 def probability_index(zeros: int, ones: int) -> int:
@@ -40,8 +45,9 @@ def read_choices(rans: Rans, rows: int, columns: int, before: Choices | None) ->
     old = before.value if before else np.zeros((rows, columns), dtype=np.int64)
     counts = before.counts if before else first_counts()
     now = np.zeros((rows, columns), dtype=np.int64)
+    lasting = rans.bits(1) == 1
     if rans.bits(1) == 0:
-        return Choices(now, counts)
+        return Choices(now, counts, lasting)
     seen = [[0, 0] for _ in counts]
 
     def flags(contexts: list[int]) -> list[bool]:
@@ -81,7 +87,7 @@ def read_choices(rans: Rans, rows: int, columns: int, before: Choices | None) ->
                 now[cell] = value if flag else 0
             for cell in sure:
                 now[cell] = value
-    return Choices(now, [_remembered(n + s[0], m + s[1]) for (n, m), s in zip(counts, seen, strict=True)])
+    return Choices(now, [_remembered(n + s[0], m + s[1]) for (n, m), s in zip(counts, seen, strict=True)], lasting)
 
 
 def _at(x: np.ndarray, row: int, column: int) -> int:

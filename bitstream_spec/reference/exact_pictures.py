@@ -18,7 +18,8 @@ from .exact_layers import (
     rshift,
     units,
 )
-from .motion import Step, predict
+from .motion import Past, predict
+from .choices import NO_CHOICES
 from .networks import Latent, ModelError, depth_to_space
 from .pictures import WIDTHS, Planes, join, lead, split
 
@@ -49,7 +50,7 @@ class ExactPictures:
         if len(names) != len(table) or max(table, default=0) > 2:
             raise ModelError(f"a width table of {len(table)} entries for {len(names)} units")
         self.options = dict(zip(names, table, strict=True))
-        self.trail: list[Step] = []
+        self.past = Past()
 
     def _block(self, unit: str, x: np.ndarray) -> np.ndarray:
         mix, spatial, expand, project = (
@@ -85,12 +86,12 @@ class ExactPictures:
         """The padded planes of a frame of kind "I" or "P", int64 samples 0..255. ``latents`` as networks.read_frame gives
         them, ``reference`` what this function gave for the frame before."""
         if kind == "I":
-            self.trail = []
+            self.past = Past()
             return self._intra(latents["contextual"], quality)
         vectors, features = self.vectors(latents["motion"], quality, reference)
-        choices = latents["choices"].value if "choices" in latents else None
-        prediction = join(predict((vectors, reference), self.trail, choices))
-        self.trail = [(vectors, reference), *self.trail[:1]]
+        choices = latents.get("choices", NO_CHOICES)
+        predicted, self.past = predict((vectors, reference), self.past, choices.value, choices.lasting)
+        prediction = join(predicted)
         x = clamp(rshift(prediction - GREY, PICTURE + 8 - WIDE), WIDE_LIMIT)
         e = self._trunk("inter.extraction", self._pointwise("inter.extraction.enter", x))
         c = self._trunk("inter.refinement", self._pointwise("inter.refinement.enter", e, features))

@@ -3,6 +3,8 @@ luma sample, predicted samples with 14 fractional bits."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .exact_layers import rshift
@@ -10,6 +12,15 @@ from .exact_layers import rshift
 Planes = tuple[np.ndarray, np.ndarray, np.ndarray]
 Step = tuple[np.ndarray, Planes]
 """Vectors (2, h, w) of a picture, and the samples of the one that they point into."""
+
+
+class Past(NamedTuple):
+    """Of a decoded picture: its step into its reference and the reference's own (if there are), its ways to the two long-term references, the last
+    first, and whether it is such a one itself."""
+
+    steps: tuple[Step, ...] = ()
+    long: tuple[Step, ...] = ()
+    lasting: bool = True
 
 
 def _along(count: int, cells: int, f: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -67,18 +78,24 @@ def follow(vectors: np.ndarray, before: np.ndarray) -> np.ndarray:
     return np.clip(vectors + rshift(top * (128 - ty) + bottom * ty, 14), -8192, 8192)
 
 
-def predict(first: Step, trail: list[Step], choices: np.ndarray | None) -> Planes:
-    """Predicted samples, by the choices (h/2, w/2) of the cells, None where there are none. ``trail``: the reference's step, and the one before."""
-    if choices is None:
-        return compensate(first[1], first[0])
-    steps = [first]
+def predict(first: Step, past: Past, choices: np.ndarray | None, lasting: bool) -> tuple[Planes, Past]:
+    """Predicted samples, by the choices (h/2, w/2) of the cells (None where there are none), and the past of the picture that is made from them; ``past``
+    is that of the reference, ``lasting`` says whether the picture is a long-term reference."""
+    ways = [first]
     for i in range(2):
-        steps.append((follow(steps[i][0], trail[i][0]), trail[i][1]) if i < len(trail) else steps[i])
-    one, two, three = (compensate(planes, vectors) for vectors, planes in steps)
+        ways.append((follow(ways[i][0], past.steps[i][0]), past.steps[i][1]) if i < len(past.steps) else ways[i])
+    long = ([first] if past.lasting else []) + [(follow(first[0], vectors), planes) for vectors, planes in past.long]
+    long = long[:2]
+    own = Past((first, *past.steps[:1]), tuple(long), lasting)
+    if choices is None:
+        return compensate(first[1], first[0]), own
+    one, two, three, far, farther = (compensate(planes, vectors) for vectors, planes in (*ways, long[0], long[-1]))
     still = tuple(p << 14 for p in first[1])
     out = []
-    for p, q, r, s in zip(one, two, three, still, strict=True):
+    for p, q, r, s, t, u in zip(one, two, three, still, far, farther, strict=True):
         cell = p.shape[0] // choices.shape[0]
         shown = choices.repeat(cell, 0).repeat(cell, 1)
-        out.append(np.choose(shown, [p, rshift(p + q, 1), q, s, rshift(p + s, 1), rshift(p + rshift(q + r, 1), 1)]))
-    return out[0], out[1], out[2]
+        means = {1: q, 4: s, 5: rshift(q + r, 1), 7: t, 9: u}
+        everything = [{0: p, 2: q, 3: s, 6: t, 8: u}[k] if k not in means else rshift(p + means[k], 1) for k in range(10)]
+        out.append(np.choose(shown, everything))
+    return (out[0], out[1], out[2]), own

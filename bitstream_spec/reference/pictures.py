@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .motion import Planes, Step, predict
+from .choices import NO_CHOICES
+from .motion import Past, Planes, predict
 from .networks import Latent, ModelError, depth_to_space
 
 WIDTHS = (1.0, 0.5, 0.25)
@@ -111,7 +112,7 @@ class PictureSide:
         if len(names) != len(table) or max(table, default=0) > 2:
             raise ModelError(f"a width table of {len(table)} entries for {len(names)} units")
         self.widths = {name: WIDTHS[entry] for name, entry in zip(names, table, strict=True)}
-        self.trail: list[Step] = []
+        self.past = Past()
 
     def _units(self) -> list[str]:
         names: list[str] = []
@@ -188,16 +189,17 @@ class PictureSide:
     def picture(self, kind: str, latents: dict[str, Latent], quality: int, reference: Planes | None) -> Planes:
         """Section 1: the padded planes of a frame, samples 0..255."""
         if kind == "I":
-            self.trail = []
+            self.past = Past()
             x = self._up("intra.synthesis", self._gain("intra", latents["contextual"], quality))
             x = self._corrected("intra.synthesis", x, quality, lambda v: self._trunk("intra.synthesis", v))
             return unpack(self._conv("intra.synthesis.head", x) + self._chroma("intra", "synthesis", latents["contextual"], quality))
         vectors, features = self.vectors(latents["motion"], quality, reference)
         prediction = pack(compensate(reference, vectors))
         step = np.floor(16 * np.clip(vectors, -512, 512) + 0.5).astype(int), tuple(plane.astype(int) for plane in reference)
-        if "choices" in latents:
-            prediction = pack(tuple(plane / 2**14 for plane in predict(step, self.trail, latents["choices"].value)))
-        self.trail = [step, *self.trail[:1]]
+        choices = latents.get("choices", NO_CHOICES)
+        predicted, self.past = predict(step, self.past, choices.value, choices.lasting)
+        if choices.value is not None:
+            prediction = pack(tuple(plane / 2**14 for plane in predicted))
         e = self._trunk("inter.extraction", self._pointwise("inter.extraction.enter", prediction))
         c = self._pointwise("inter.refinement.enter", np.concatenate([e, features]))
         c = self._trunk("inter.refinement", c)

@@ -38,7 +38,8 @@ FRAMING, SIDE, HEADERS, ROUNDING, UNPARSED, DAMAGED = (
 )
 """Names of the bits that are no syntax element of a latent."""
 ATTACHMENTS = "attachments"
-CHOICE_NAMES = ("one frame back", "mean of one and two", "two frames back", "unmoved", "mean of one and unmoved", "mean of all")
+CHOICE_NAMES = ("one frame back", "mean of one and two", "two frames back", "unmoved", "mean of one and unmoved", "mean of all",
+                "long-term", "mean of one and long-term", "long-term before", "mean of one and that")
 """Of choices of predictions (nn.hypotheses), by number."""
 PICTURE_KINDS = ("I frame", "P frame", "tile", "alpha", "chroma")
 

@@ -50,13 +50,13 @@ from neuralcodec.entropy import (
 from neuralcodec.entropy.choices import ChoiceStatistics, read_choices, write_choices
 from neuralcodec.entropy.tables import PRECISION, RADIUS
 from neuralcodec.nn.fixed import Fixed
-from neuralcodec.nn.hypotheses import TRAIL, Doubled, Step, Trail, apply_choices, in_sixteenths, predict, steps_back
+from neuralcodec.nn.hypotheses import Doubled, Past, Step, Ways, apply_choices, in_sixteenths, predict, ways_back
 from neuralcodec.nn.layout import to_samples
 
 MASK_MODES = tuple(MaskMode)
 """What the flagship's encoder chooses from, by bits and squared error: with transforms that stay near orthonormal, the error in quantiser steps is the
 picture's."""
-CONTEXTUAL, MOTION = "contextual", "motion"
+CONTEXTUAL, MOTION, CHOICES = "contextual", "motion", "choices"
 LAMBDAS = {CONTEXTUAL: 10.0, MOTION: 9.0}
 """Bits that a squared quantiser step is worth when a residual is rounded and when a mask is chosen, see entropy.quantisation and entropy.mask_choice."""
 PRICES = {CONTEXTUAL: 2.0**-12, MOTION: 0.3}
@@ -75,7 +75,8 @@ class Parsed:
     """What a payload says: decoded latents by name, in sixteenths; masks by name, True where coded; ``bits`` by syntax element.
 
     ``entropy_seconds``: what reading symbols and masks took, without the networks; 0 for what an encoder made. ``choices``: uint8 (h, w), what each cell
-    of a P frame is predicted from, in streams that say so; ``statistics``: what probabilities of the next frame's follow from."""
+    of a P frame is predicted from, in streams that say so; ``statistics``: what probabilities of the next frame's follow from; ``lasting``: whether a P frame
+    is a long-term reference."""
 
     latents: dict[str, Fixed]
     masks: dict[str, np.ndarray]
@@ -83,6 +84,7 @@ class Parsed:
     entropy_seconds: float = 0.0
     choices: np.ndarray | None = None
     statistics: ChoiceStatistics | None = None
+    lasting: bool = False
 
     def digest_parts(self) -> list[bytes]:
         """Bytes that identify latents and masks, for md5: int16 little endian, then packed masks, then choices of predictions."""
@@ -93,21 +95,21 @@ class Parsed:
 
 @dataclass
 class Planes:
-    """A decoded picture, padded: y (1, 1, H, W), uv (1, 2, H/2, W/2), samples 0..255 as float carriers. ``trail``: how it came from the frames before,
-    where the next one may be predicted from them."""
+    """A decoded picture, padded: y (1, 1, H, W), uv (1, 2, H/2, W/2), samples 0..255 as float carriers. ``past``: how it came from the frames before,
+    which the next one may be predicted from."""
 
     y: Tensor
     uv: Tensor
-    trail: Trail = ()
+    past: Past = Past()
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of a P frame: packed planes (B, 96, H/8, W/8), context (None where it is not read), and the trail of the picture that is made from it."""
+    """Of a P frame: packed planes (B, 96, H/8, W/8), context (None where it is not read), and the past of the picture that is made from it."""
 
     packed: Tensor
     context: Tensor | None
-    trail: Trail
+    past: Past
 
 
 @dataclass
@@ -156,7 +158,7 @@ class FlagshipCoder:
         if len(modes) != expected:
             raise StreamError(f"a frame of kind {kind} has {expected} mask modes, not {len(modes)}")
         remaining = list(modes)
-        latents, masks, choices, statistics = {}, {}, None, None
+        latents, masks, choices, statistics, lasting = {}, {}, None, None, False
         for name in self.latents_by_kind[kind]:
             prior = self._prior(kind, name)
             z = self._read_hyper(decoder, prior, quality, size, name)
@@ -175,9 +177,10 @@ class FlagshipCoder:
             latents[name], masks[name] = code_parts(prior, z, self._temporal(kind, name, latents, previous, size), quality, size, read)
             whole += time.perf_counter() - before
             if name == MOTION and self.hypotheses:
+                lasting = bool(decoder.get_bits(1, 1, CHOICES)[0])
                 choices, statistics = read_choices(decoder, latent_size(*size), *self._choices_before(previous))
         decoder.finish()
-        return Parsed(latents, masks, dict(decoder.bits), time.perf_counter() - started - whole + coding, choices, statistics)
+        return Parsed(latents, masks, dict(decoder.bits), time.perf_counter() - started - whole + coding, choices, statistics, lasting)
 
     @staticmethod
     def _choices_before(previous: Parsed | None) -> tuple[np.ndarray | None, ChoiceStatistics]:
@@ -231,13 +234,14 @@ class FlagshipCoder:
         y = parsed.latents[CONTEXTUAL].values.to(self.device)
         with self._precision():
             if kind == "I":
-                packed, trail = self.model.intra.synthesise(y, q), ()
+                packed, past = self.model.intra.synthesise(y, q), Past()
             else:
                 if predicted is None:
                     step, hidden = self._step(parsed.latents[MOTION].values.to(self.device), q, reference)
-                    predicted = self._predict(step, hidden, reference.trail, parsed.choices, needs_context=self.model.inter.decoder.reads_context)
-                packed, trail = self.model.inter.synthesise(y, predicted.packed, predicted.context, q), predicted.trail
-        return Planes(*to_samples(*self.model.layers.unpack(packed.float())), trail)
+                    predicted = self._predict(ways_back(step, reference.past), hidden, reference.past, parsed.choices, parsed.lasting,
+                                              needs_context=self.model.inter.decoder.reads_context)
+                packed, past = self.model.inter.synthesise(y, predicted.packed, predicted.context, q), predicted.past
+        return Planes(*to_samples(*self.model.layers.unpack(packed.float())), past)
 
     def _precision(self) -> torch.autocast:
         """bfloat16 convolutions on CUDA, except in exact models. On a CPU float32: not every one has bfloat16 instructions, and the pictures would
@@ -249,14 +253,14 @@ class FlagshipCoder:
         vectors, hidden = self.model.motion.synthesise(m, q, self.model.layers.pack(reference.y, reference.uv))
         return Step(in_sixteenths(vectors.float()), Doubled(reference.y, reference.uv)), hidden
 
-    def _predict(self, step: Step, hidden: Tensor, trail: Trail, choices: np.ndarray | None, needs_context: bool = True) -> Prediction:
-        """``trail``: the reference's; ``choices``: of each cell, None where all are 0."""
-        planes = predict(step)
+    def _predict(self, ways: Ways, hidden: Tensor, past: Past, choices: np.ndarray | None, lasting: bool, needs_context: bool = True) -> Prediction:
+        """``past``: the reference's; ``choices``: of each cell, None where all are 0."""
+        planes = predict(ways.first)
         if choices is not None and choices.any():
-            planes = apply_choices(planes, torch.from_numpy(choices).to(self.device), steps_back(step, trail))
+            planes = apply_choices(planes, torch.from_numpy(choices).to(self.device), ways)
         prediction = self.model.layers.pack(*planes)
         context = self.model.inter.context(prediction, hidden) if needs_context else None
-        return Prediction(prediction, context, (step, *trail[: TRAIL - 1]) if self.hypotheses else ())
+        return Prediction(prediction, context, ways.past(past, lasting) if self.hypotheses else Past())
 
     # -- encoding ------------------------------------------------------------------------------------------------
 
@@ -271,8 +275,9 @@ class FlagshipCoder:
 
     @torch.inference_mode()
     def encode_inter(self, source: Planes, quality: int, size: tuple[int, int], before: Planes, reference: Planes, previous: Parsed | None,
-                     importance: Tensor | None = None) -> Coded:
-        """``before``: the previous source picture, which motion is estimated against; ``reference``: the decoded one; ``importance`` as for an intra frame."""
+                     importance: Tensor | None = None, lasting: bool = False) -> Coded:
+        """``before``: the previous source picture, which motion is estimated against; ``reference``: the decoded one; ``importance`` as for an intra frame;
+        ``lasting``: the frame shall be a long-term reference."""
         encoder, q = FrameEncoder(), torch.tensor([quality], device=self.device)
         pack = self.model.layers.pack
         current = pack(source.y, source.uv)
@@ -290,23 +295,25 @@ class FlagshipCoder:
                 mz = self.model.motion.hyper_analysis(m, q)
         motion, motion_modes = self._write(encoder, "P", MOTION, m, mz, quality, size, {}, previous, worth)
         with self._precision():
-            vectors, hidden = self._step(motion[0].values.to(self.device), q, reference)
+            step_back, hidden = self._step(motion[0].values.to(self.device), q, reference)
+            ways = ways_back(step_back, reference.past)
         choices = statistics = None
         if self.hypotheses:
             worth = self.lambdas[CONTEXTUAL] / float(step) ** 2
-            choices = self.choose(source, steps_back(vectors, reference.trail), worth if importance is None else worth * importance, *self._choices_before(previous))
+            choices = self.choose(source, ways, worth if importance is None else worth * importance, *self._choices_before(previous))
+            encoder.put_bits(int(lasting), 1, CHOICES)
             statistics = write_choices(encoder, choices, *self._choices_before(previous))
         with self._precision():
-            predicted = self._predict(vectors, hidden, reference.trail, choices)
+            predicted = self._predict(ways, hidden, reference.past, choices, lasting)
             y, z = self.model.inter.analyse(current, predicted.packed, predicted.context, q)
         contextual, modes = self._write(encoder, "P", CONTEXTUAL, y, z, quality, size, {MOTION: motion[0]}, previous, self._worth(importance, y))
         coded = self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (*motion_modes, *modes), quality, predicted)
-        coded.parsed.choices, coded.parsed.statistics = choices, statistics
+        coded.parsed.choices, coded.parsed.statistics, coded.parsed.lasting = choices, statistics, lasting and self.hypotheses
         return coded
 
-    def choose(self, source: Planes, steps: list[Step], worth: float | Tensor, before: np.ndarray | None, statistics: ChoiceStatistics) -> np.ndarray:
+    def choose(self, source: Planes, ways: Ways, worth: float | Tensor, before: np.ndarray | None, statistics: ChoiceStatistics) -> np.ndarray:
         """Choices of predictions, see codecs.prediction_choice."""
-        return choose_predictions(source.y, source.uv, steps, worth, before, statistics)
+        return choose_predictions(source.y, source.uv, ways, worth, before, statistics)
 
     def _worth(self, importance: Tensor | None, y: Tensor) -> Tensor | None:
         """Bits that a squared step is worth at each element of a contextual latent y (1, C, h, w)."""

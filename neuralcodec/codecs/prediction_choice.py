@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neuralcodec.entropy.choices import ChoiceStatistics, choice_costs
-from neuralcodec.nn.hypotheses import Step, all_predictions
+from neuralcodec.nn.hypotheses import Ways, all_predictions
 from neuralcodec.nn.layout import ALIGN
 
 WORTH = 1.5
@@ -19,11 +19,11 @@ _GRID = 64
 
 
 @torch.no_grad()
-def choose_predictions(y: Tensor, uv: Tensor, steps: list[Step], worth: float | Tensor, before: np.ndarray | None, statistics: ChoiceStatistics) -> np.ndarray:
+def choose_predictions(y: Tensor, uv: Tensor, ways: Ways, worth: float | Tensor, before: np.ndarray | None, statistics: ChoiceStatistics) -> np.ndarray:
     """Choices uint8 (h, w) for source planes y (1, 1, H, W), uv (1, 2, H/2, W/2), by squared error and bits.
 
     ``worth``: bits for a squared sample, the same everywhere or (1, 1, h, w). ``before`` and ``statistics`` as in entropy.choices."""
-    errors = torch.stack([_cell_errors(y - p, uv - q) for p, q in all_predictions(steps)], -1)  # (1, 1, h, w, K)
+    errors = torch.stack([_cell_errors(y - p, uv - q) for p, q in all_predictions(ways)], -1)  # (1, 1, h, w, K)
     bits = errors * (worth * WORTH if isinstance(worth, float) else worth[..., None] * WORTH)
     price = np.round(bits[0, 0].double().cpu().numpy() * _GRID) / _GRID
     choices = price.argmin(-1).astype(np.uint8)

@@ -16,8 +16,8 @@ from neuralcodec.core.errors import UsageError
 from neuralcodec.entropy.coder import FrameDecoder, FrameEncoder
 from neuralcodec.entropy.tables import FLAG_MODELS, TOTAL, model_cost
 
-CHOICES = 6
-"""Numbers 0 .. 5; 0 is the usual one."""
+CHOICES = 10
+"""Numbers 0 .. 9; 0 is the usual one."""
 TURNS = ((0, 0), (1, 1), (0, 1), (1, 0))
 """Parities of row and column, in the order of coding."""
 ANY, SAME, IS = 0, 15, 15 + CHOICES - 1
@@ -90,7 +90,7 @@ def _shifted(x: np.ndarray, steps: tuple[tuple[int, int], ...]) -> list[np.ndarr
 
 def write_choices(encoder: FrameEncoder, choices: np.ndarray, before: np.ndarray | None, statistics: ChoiceStatistics,
                   label: str = "choices") -> ChoiceStatistics:
-    """Add the choices (h, w), 0..5, of a frame; ``before``: those of the frame before, None for all 0. Returns the statistics for the next frame.
+    """Add the choices (h, w), 0..9, of a frame; ``before``: those of the frame before, None for all 0. Returns the statistics for the next frame.
 
     Raises UsageError for other numbers."""
     if choices.ndim != 2 or (choices.size and not 0 <= choices.min() <= choices.max() < CHOICES):

@@ -1,15 +1,17 @@
 """Several predictions of a P frame, one for each cell of 16x16 luma samples (bitstream_spec/pictures.md, section 11).
 
-From the reference, one frame back, and the frames two and three back, which its trail holds, all with the one set of vectors that the frame has::
+From the reference, one frame back, and pictures before it, all with the one set of vectors that the frame has::
 
     first:   the reference along the vectors
     second:  the frame two back: along the vectors, then along those that the reference had where they lead
     third:   the frame three back, one step on in the same manner
+    long:    the long-term reference, the last frame that was said to be one (an intra frame at first), in as many steps as it is back
+    longer:  the long-term reference before that
     still:   the reference where it is
 
 A cell shows one of them or a mean. Averages of several pictures have less of the noise of coding (multi-hypothesis prediction; Girod, "Efficiency
-analysis of multihypothesis motion-compensated prediction for video coding", IEEE TIP 2000), what moving things uncover was seen before, and beside them
-what stands still is not moved.
+analysis of multihypothesis motion-compensated prediction for video coding", IEEE TIP 2000); what moving things uncover was seen before; beside them
+what stands still is not moved; and what comes from far back is interpolated once, not once a frame.
 """
 
 from __future__ import annotations
@@ -23,10 +25,10 @@ from torch import Tensor
 from neuralcodec.nn.compensation import GRID_FRAC, VECTOR_LIMIT, VECTOR_STEPS, double_size, sample_doubled
 from neuralcodec.nn.layout import ALIGN
 
-FIRST, FIRST_SECOND, SECOND, STILL, FIRST_STILL, ALL = range(6)
+FIRST, FIRST_SECOND, SECOND, STILL, FIRST_STILL, ALL, LONG, FIRST_LONG, LONGER, FIRST_LONGER = range(10)
 """What a cell shows: one prediction or the mean of two; ALL is the mean of the first and of the mean of second and third."""
-TRAIL = 2
-"""Frames before a reference that its trail holds."""
+LONG_TERM = 2
+"""Long-term references."""
 _CELL_BITS = GRID_FRAC + 3
 """A vector's unit is so many halvings of a vector cell, 8 luma samples."""
 _PREDICTION_STEPS = 2.0**14
@@ -52,7 +54,29 @@ class Step:
     picture: Doubled
 
 
-Trail = tuple[Step, ...]
+@dataclass(frozen=True)
+class Past:
+    """How a picture came from those before: ``steps``, at most two, the first into its reference, the next from there on; ``long``, at most two, the whole
+    way to each long-term reference, the last first. ``lasting``: the picture is a long-term reference itself, as every intra frame is."""
+
+    steps: tuple[Step, ...] = ()
+    long: tuple[Step, ...] = ()
+    lasting: bool = True
+
+
+@dataclass(frozen=True)
+class Ways:
+    """From a picture into those that it may be predicted from."""
+
+    first: Step
+    second: Step
+    third: Step
+    long: tuple[Step, ...]
+    """One or two."""
+
+    def past(self, before: Past, lasting: bool) -> Past:
+        """The picture's own, ``before`` being its reference's."""
+        return Past((self.first, *before.steps[:1]), self.long, lasting)
 
 
 def in_sixteenths(vectors: Tensor) -> Tensor:
@@ -80,12 +104,17 @@ def follow(vectors: Tensor, before: Tensor) -> Tensor:
     return (vectors + led[None]).clamp_(-limit, limit)
 
 
-def steps_back(first: Step, trail: Trail) -> list[Step]:
-    """The three steps of a picture whose vectors and reference are ``first``. Where the reference's trail ends, a step is the one before it."""
-    steps = [first]
-    for i in range(TRAIL):
-        steps.append(Step(follow(steps[i].vectors, trail[i].vectors), trail[i].picture) if i < len(trail) else steps[i])
-    return steps
+def ways_back(first: Step, past: Past) -> Ways:
+    """``first``: a picture's vectors and its reference; ``past``: the reference's. Where that ends, the second or third way is the one before it."""
+    ways = [first]
+    for i in range(2):
+        ways.append(_further(ways[i], past.steps[i]) if i < len(past.steps) else ways[i])
+    own = (first,) if past.lasting else ()
+    return Ways(*ways, own + tuple(_further(first, step) for step in past.long[: LONG_TERM - len(own)]))
+
+
+def _further(way: Step, step: Step) -> Step:
+    return Step(follow(way.vectors, step.vectors), step.picture)
 
 
 def predict(step: Step) -> tuple[Tensor, Tensor]:
@@ -100,31 +129,38 @@ def mean(a: Tensor, b: Tensor) -> Tensor:
     return torch.floor((a + b) * (_PREDICTION_STEPS / 2) + 0.5) / _PREDICTION_STEPS
 
 
-def all_predictions(steps: list[Step]) -> list[tuple[Tensor, Tensor]]:
+def all_predictions(ways: Ways) -> list[tuple[Tensor, Tensor]]:
     """Whole planes of every choice, by its number. For encoders."""
-    first, second, third = (predict(s) if i == 0 or s is not steps[i - 1] else None for i, s in enumerate(steps))
-    second = second or first
-    third = third or second
-    still = steps[0].picture.y, steps[0].picture.uv
-    joined = [tuple(mean(a, b) for a, b in zip(*pair, strict=True)) for pair in ((first, second), (first, still), (second, third))]
-    return [first, joined[0], second, still, joined[1], tuple(mean(a, b) for a, b in zip(first, joined[2], strict=True))]
+    made: dict[int, tuple[Tensor, Tensor]] = {}  # ways can be one and the same
+    for way in (ways.first, ways.second, ways.third, *ways.long):
+        if id(way) not in made:
+            made[id(way)] = predict(way)
+    first, second, third, long, longer = (made[id(way)] for way in (ways.first, ways.second, ways.third, ways.long[0], ways.long[-1]))
+    still = ways.first.picture.y, ways.first.picture.uv
+
+    def both(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return mean(a[0], b[0]), mean(a[1], b[1])
+
+    return [first, both(first, second), second, still, both(first, still), both(first, both(second, third)), long, both(first, long),
+            longer, both(first, longer)]
 
 
-def apply_choices(first: tuple[Tensor, Tensor], choices: Tensor, steps: list[Step]) -> tuple[Tensor, Tensor]:
+def apply_choices(first: tuple[Tensor, Tensor], choices: Tensor, ways: Ways) -> tuple[Tensor, Tensor]:
     """The prediction by cells: ``first`` as ``predict`` gives it, written over where ``choices`` (H/16, W/16) are not 0."""
-    for choice in (FIRST_SECOND, SECOND, STILL, FIRST_STILL, ALL):
+    far = {LONG: ways.long[0], FIRST_LONG: ways.long[0], LONGER: ways.long[-1], FIRST_LONGER: ways.long[-1]}
+    for choice in range(FIRST + 1, FIRST_LONGER + 1):
         rows, columns = torch.nonzero(choices == choice, as_tuple=True)
         if not len(rows):
             continue
         for plane, uv in ((first[0], False), (first[1], True)):
             cells = _cells(plane, ALIGN >> uv)
             if choice in (STILL, FIRST_STILL):
-                other = _cells((steps[0].picture.uv if uv else steps[0].picture.y), ALIGN >> uv)[:, rows, columns]
+                other = _cells(ways.first.picture.uv if uv else ways.first.picture.y, ALIGN >> uv)[:, rows, columns]
             else:
-                other = _sample_cells(steps[1], rows, columns, uv)
+                other = _sample_cells(far.get(choice, ways.second), rows, columns, uv)
             if choice == ALL:
-                other = mean(other, _sample_cells(steps[2], rows, columns, uv))
-            cells[:, rows, columns] = other if choice in (SECOND, STILL) else mean(cells[:, rows, columns], other)
+                other = mean(other, _sample_cells(ways.third, rows, columns, uv))
+            cells[:, rows, columns] = other if choice in (SECOND, STILL, LONG, LONGER) else mean(cells[:, rows, columns], other)
     return first
 
 

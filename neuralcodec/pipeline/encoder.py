@@ -169,7 +169,7 @@ class StreamEncoder:
                 coded = coder.encode_intra(source, quality, size, importance)
             else:
                 predicted += 1
-                coded = coder.encode_inter(source, quality, size, before, coded.planes, coded.parsed, importance)
+                coded = coder.encode_inter(source, quality, size, before, coded.planes, coded.parsed, importance, lasting=referred)
             before = Planes(*planes)
             packet = FramePacket(intra, item.frame.pts, coded.payload, coded.modes, item.frame.duration, quality)
             job.put(_Result(frame=packet, coded=coded))

@@ -5,7 +5,7 @@ import torch
 
 from neuralcodec.codecs.prediction_choice import choose_predictions
 from neuralcodec.entropy.choices import ChoiceStatistics
-from neuralcodec.nn.hypotheses import FIRST_SECOND, STILL, Doubled, Step, steps_back
+from neuralcodec.nn.hypotheses import FIRST_LONG, FIRST_SECOND, STILL, Doubled, Past, Step, ways_back
 
 SIZE = (64, 96)
 
@@ -26,15 +26,16 @@ def still_vectors(value=0):
     return torch.full((1, 2, SIZE[0] // 8, SIZE[1] // 8), value, dtype=torch.int32)
 
 
-def chosen(y, first, trail=(), worth=0.02):
-    return choose_predictions(y, flat(), steps_back(first, trail), worth, None, ChoiceStatistics())
+def chosen(y, first, past=None, worth=0.02):
+    return choose_predictions(y, flat(), ways_back(first, past or Past()), worth, None, ChoiceStatistics())
 
 
 def test_two_noisy_pictures_are_averaged():
     clean = texture()
     first = Step(still_vectors(), Doubled(clean + noise(1, 4.0), flat()))
-    trail = (Step(still_vectors(), Doubled(clean + noise(2, 4.0), flat())),)
-    assert (chosen(clean, first, trail) == FIRST_SECOND).mean() > 0.7
+    before = Step(still_vectors(), Doubled(clean + noise(2, 4.0), flat()))
+    assert (chosen(clean, first, Past((before,), (first,), False)) == FIRST_SECOND).mean() > 0.7
+    assert (chosen(clean, first, Past((first,), (before,), False)) == FIRST_LONG).mean() > 0.7
 
 
 def test_what_stands_still_is_not_moved():
@@ -56,5 +57,5 @@ def test_worth_may_differ_from_place_to_place():
     y = texture()
     worth = torch.full((1, 1, SIZE[0] // 16, SIZE[1] // 16), 0.02)
     worth[..., 3:] = 1e-7
-    got = choose_predictions(y, flat(), steps_back(Step(still_vectors(24), Doubled(y, flat())), ()), worth, None, ChoiceStatistics())
+    got = choose_predictions(y, flat(), ways_back(Step(still_vectors(24), Doubled(y, flat())), Past()), worth, None, ChoiceStatistics())
     assert (got[:, :3] == STILL).all() and not np.isin(got[:, 4:], STILL).all()

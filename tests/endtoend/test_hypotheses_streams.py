@@ -49,6 +49,7 @@ def md5s(decoded):
 def test_the_encoder_chooses_and_decoders_see_the_same(loaded, stream):
     choices = [c.parsed.choices for c in stream.coded]
     assert [c is None for c in choices] == [n % 5 == 0 for n in range(10)]
+    assert [c.parsed.lasting for c in stream.coded] == [False] * 10, "groups of five end before the cascade's best"
     found = np.concatenate([c.reshape(-1) for c in choices if c is not None])
     assert len(set(found)) > 2 and STILL in found
     expected = [md5_of_frame(f) for f in stream.reconstructions(HEIGHT, WIDTH)]

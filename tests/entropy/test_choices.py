@@ -46,11 +46,12 @@ def test_the_reference_decoder_reads_the_same(shape):
     statistics, before, theirs = ChoiceStatistics(), None, None
     for choices in drawn(shape, sum(shape)):
         encoder = FrameEncoder()
+        encoder.put_bits(int(choices.any()), 1)  # whether the frame is a long-term reference
         statistics = write_choices(encoder, choices, before, statistics)
         rans = Rans(encoder.finish())
         theirs = reference.read_choices(rans, *shape, theirs)
         rans.check_end()
-        assert np.array_equal(theirs.value, choices)
+        assert np.array_equal(theirs.value, choices) and theirs.lasting is bool(choices.any())
         assert np.array_equal(np.array(theirs.counts), statistics.counts)
         before = choices
 

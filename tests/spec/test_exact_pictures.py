@@ -15,7 +15,8 @@ from exact_chapter import CHAPTER, rows, tensors_of_the_chapter
 from exact_models import CONFIG, malformations
 from reference import exact_layers, pictures
 from reference.exact_layers import POWERS, Convolution, Gain, Layer, rounded, rshift
-from reference.exact_pictures import ExactPictures, compensate
+from reference.exact_pictures import ExactPictures
+from reference.motion import compensate
 from reference.networks import Latent, ModelError
 
 CONFIG_TEXT = json.dumps(CONFIG)
