@@ -76,7 +76,7 @@ class AdaNICCoder(SlimCAECoder):
         present = self._map(self._options, size).present(self.model.config.m)
         if (parsed.latents[CONTEXTUAL].values[0] * ~present).any():
             raise StreamError("a latent has a value where the capacity map leaves its channel out")
-        return MappedParsed(parsed.latents, parsed.masks, parsed.bits, parsed.entropy_seconds, self._options)
+        return MappedParsed(parsed.latents, parsed.masks, parsed.bits, parsed.entropy_seconds, capacities=self._options)
 
     def _map(self, options: np.ndarray, size: tuple[int, int]) -> CapacityMap:
         """Of the latent's grid; ``size`` (height, width) of the picture."""

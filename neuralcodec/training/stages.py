@@ -22,6 +22,8 @@ from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.core.errors import UsageError
+from neuralcodec.nn.exact_slimmable import ExactTrunk
+from neuralcodec.nn.slimmable import SlimmableTrunk
 from neuralcodec.training.ablations import Ablations, settle_record
 from neuralcodec.training.calibrate import match_scale
 from neuralcodec.training.chroma import start_inter_chroma, start_intra_chroma
@@ -141,7 +143,17 @@ def load_initial(model: Flagship, source: str | Path) -> None:
                 prior.start_from_two_parts()
             elif prior.parts == 4 and f"{name}.later.2.fuse.weight" not in fitting:
                 prior.start_later_parts(2)  # vectors in three parts
+    _select_new_blocks(model)
     log.info("%s: %d of %d tensors taken", source, len(fitting), len(own))
+
+
+def _select_new_blocks(model: nn.Module) -> None:
+    """Blocks that a trunk has more than its source had are as wide as the one before them, at each level."""
+    for trunk in model.modules():
+        if isinstance(trunk, SlimmableTrunk | ExactTrunk):
+            for block, before in zip(list(trunk)[1:], trunk, strict=False):
+                if not block.selection.logits.any():
+                    block.selection.logits.data.copy_(before.selection.logits)
 
 
 Built = tuple[object, dict[str, nn.Module], float, Callable[[], None]]

@@ -226,8 +226,8 @@ def broken_frame(monkeypatch):
     def make(number: int) -> None:
         original = FlagshipCoder.encode_inter
 
-        def encode_inter(self, source, *arguments):
-            coded = original(self, source, *arguments)
+        def encode_inter(self, source, *arguments, **options):
+            coded = original(self, source, *arguments, **options)
             if np.array_equal(source.y[0, 0, :HEIGHT, :WIDTH].numpy(), picture(number)[0]):
                 y = coded.planes.y.clone()
                 y[0, 0, 3, 5] = 255 - y[0, 0, 3, 5]
