@@ -82,6 +82,7 @@ def _stage(name: str, text: str) -> None:
                         help="Resize half of the samples, up or down, by up to e to this power."),
            click.option("--ablate", multiple=True, type=click.Choice(["temporal", "parts", "motion", "grid"]),
                         help="Train without it (long, levels): temporal priors, priors in parts, motion, or vectors for 8x8 (16x16 then). May be given several times."),
+           click.option("--hypotheses", is_flag=True, help="Cells take the best of several predictions, as encoders choose them (long, levels)."),
            click.option("--modulator", is_flag=True, help="ELF-VC's loss modulator: the distortion of P frames that fall behind intra frames weighs more (long)."),
            click.option("--freeze-normalisation", type=click.IntRange(1), metavar="STEPS",
                         help="ELF-VC's frozen channel normalisation: train layers that read several tensors as if their channels were normalised, by averages that stay "

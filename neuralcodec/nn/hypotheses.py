@@ -85,23 +85,27 @@ def in_sixteenths(vectors: Tensor) -> Tensor:
 
 
 def follow(vectors: Tensor, before: Tensor) -> Tensor:
-    """Vectors of a picture and those of its reference, both (1, 2, h, w) int32 in sixteenths -> vectors into the reference's reference.
+    """Vectors of a picture and those of its reference, both (B, 2, h, w) int32 in sixteenths -> vectors into the reference's reference.
 
     The reference's are read where the picture's lead from the centre of a cell, bilinearly between cells; edges repeat."""
-    _, _, h, w = vectors.shape
+    b, _, h, w = vectors.shape
     one = 1 << _CELL_BITS
     cells = torch.meshgrid(*(torch.arange(n, dtype=torch.int32, device=vectors.device) * one for n in (h, w)), indexing="ij")
-    x = (cells[1] + vectors[0, 0]).clamp_(0, one * (w - 1))
-    y = (cells[0] + vectors[0, 1]).clamp_(0, one * (h - 1))
-    tx, ty = x & (one - 1), y & (one - 1)
+    x = (cells[1] + vectors[:, 0]).clamp_(0, one * (w - 1))  # (B, h, w)
+    y = (cells[0] + vectors[:, 1]).clamp_(0, one * (h - 1))
+    tx, ty = (x & (one - 1))[:, None], (y & (one - 1))[:, None]
     x, y = (x >> _CELL_BITS).long(), (y >> _CELL_BITS).long()
     right, below = (x + 1).clamp_max_(w - 1), (y + 1).clamp_max_(h - 1)
-    b = before[0]
-    top = b[:, y, x] * (one - tx) + b[:, y, right] * tx
-    bottom = b[:, below, x] * (one - tx) + b[:, below, right] * tx
+    flat = before.flatten(2)
+
+    def at(row: Tensor, column: Tensor) -> Tensor:
+        return flat.gather(2, (row * w + column).view(b, 1, h * w).expand(b, 2, h * w)).view(b, 2, h, w)
+
+    top = at(y, x) * (one - tx) + at(y, right) * tx
+    bottom = at(below, x) * (one - tx) + at(below, right) * tx
     led = (top * (one - ty) + bottom * ty + (1 << 2 * _CELL_BITS - 1)) >> 2 * _CELL_BITS
     limit = int(VECTOR_LIMIT) << GRID_FRAC
-    return (vectors + led[None]).clamp_(-limit, limit)
+    return (vectors + led).clamp_(-limit, limit)
 
 
 def ways_back(first: Step, past: Past) -> Ways:

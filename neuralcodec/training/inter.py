@@ -20,6 +20,7 @@ from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.layout import to_samples
 from neuralcodec.training.data import Sampler
+from neuralcodec.training.hypotheses import History, choose_cells
 from neuralcodec.training.loss import distortion, draw_quality, psnr, quality_lambda, quality_weight, relative_cost, weighted_mse
 from neuralcodec.training.modulator import IntraErrors, LossModulator
 from neuralcodec.training.motion import PREDICTION_SHARE, code_motion
@@ -59,6 +60,7 @@ class Chain:
     turn: Tensor
     strength: Tensor
     reference: Reference
+    history: History = field(default_factory=History)
     at: int = 0
     intra: IntraErrors | None = None
 
@@ -91,6 +93,8 @@ class InterStage:
     """Most steps that go on with the same samples, each from the frames that the one before decoded, without their gradient. What adds up over many
     frames, rounding among it, is so seen for what a few unrolled frames cost. Widths are drawn once for a chain: only for a policy without penalty."""
     modulator: LossModulator | None = None
+    hypotheses: bool = False
+    """Whether cells take the best of several predictions, see training.hypotheses."""
     _chain: Chain | None = field(default=None, init=False)
 
     def step(self, progress: float) -> tuple[Tensor, dict[str, float]]:
@@ -100,7 +104,7 @@ class InterStage:
         if chain is None or chain.left() < frames - 1:
             penalty, metrics = self.widths.draw(self.model, progress)
             chain = self._chain = self._begin(frames)
-        drawn, device, reference = chain.quality, chain.y.device, chain.reference
+        drawn, device, reference, history = chain.quality, chain.y.device, chain.reference, chain.history
         waiting = progress < self.prior_first
         skip = None
         if progress >= self.skip_from:
@@ -117,7 +121,11 @@ class InterStage:
             before = reference if joint else reference.detach()
             latent, motion = self.model.previous(before)
             m = code_motion(self.model.motion, flow, y, before, motion, quality, skip=skip, prior_only=waiting)
-            prediction, hidden, _ = self.model.predict(m.value, quality, before)
+            prediction, hidden, vectors = self.model.predict(m.value, quality, before)
+            if self.hypotheses:
+                ways = history.ways(vectors, (before.y, before.uv))
+                prediction = choose_cells(prediction, current, ways, pack, quality, self.model.layers.unit)
+                history = history.after(ways, better == max(CASCADE))
             if chain.foreign is not None:
                 # No vector can help there; their errors, the largest of all, would drown what motion can learn from (it collapsed within 600 steps).
                 prediction = torch.where(chain.foreign[t - 1], prediction.detach(), prediction)
@@ -151,7 +159,7 @@ class InterStage:
                 if t == chain.at + frames - 1:
                     metrics["psnr_last"] = float(psnr(coded_error).mean())
         metrics["frame"] = chain.at + frames / 2  # after the intra frame, in the mean
-        chain.at, chain.reference = chain.at + frames - 1, reference.detach()
+        chain.at, chain.reference, chain.history = chain.at + frames - 1, reference.detach(), history
         mean = cost / (frames - 1)
         metrics["cost"] = float(mean.detach().mean())
         return relative_cost(mean) + penalty, metrics

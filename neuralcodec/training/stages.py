@@ -63,6 +63,7 @@ class StageOptions(RunOptions):
     ablate: tuple[str, ...] = ()
     modulator: bool = False
     freeze_normalisation: int | None = None
+    hypotheses: bool = False
 
 
 def run_stage(options: StageOptions) -> Flagship:
@@ -71,6 +72,8 @@ def run_stage(options: StageOptions) -> Flagship:
         raise UsageError(f"unknown stage {options.stage!r}; stages: {', '.join(STAGES)}")
     if options.ablate and options.stage not in ("long", "levels"):
         raise UsageError(f"--ablate {options.ablate[0]}: of the stages long and levels")
+    if options.hypotheses and options.stage not in ("long", "levels"):
+        raise UsageError("--hypotheses: of the stages long and levels")
     for name, given in (("--modulator", options.modulator), ("--freeze-normalisation", options.freeze_normalisation)):
         if given and options.stage != "long":
             raise UsageError(f"{name}: of the stage long")
@@ -218,7 +221,7 @@ def _long(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     frames = options.frames or 8
     stage = InterStage(model, sampler, RandomWidths(), options.size or 128, frames=lambda _: frames, joint_from=0.0, skip_from=0.0,
                        lowest_temperature=0.2, prior_first=0.03, chain=options.chain or 1,
-                       modulator=LossModulator(torch.device(options.device)) if options.modulator else None)
+                       modulator=LossModulator(torch.device(options.device)) if options.modulator else None, hypotheses=options.hypotheses)
     if options.batch:
         stage.pixels = options.batch * (frames - 1) * stage.size**2
     return stage, _unfrozen(model, options), 3e-4, _nothing
@@ -231,7 +234,7 @@ def _levels(model: Flagship, sampler: Sampler, options: StageOptions) -> Built:
     if policy.freeze_from > 0 and (options.chain or 1) > 1:
         raise UsageError("--chain: widths that are still to be learned are drawn for every step")
     stage = InterStage(model, sampler, policy, options.size or 128, frames=lambda p: min(frames, 4 if p < 0.4 else 6 if p < 0.8 else 8),
-                       joint_from=0.0, skip_from=0.0, lowest_temperature=0.2, chain=options.chain or 1)
+                       joint_from=0.0, skip_from=0.0, lowest_temperature=0.2, chain=options.chain or 1, hypotheses=options.hypotheses)
     if options.batch:
         stage.pixels = options.batch * (frames - 1) * stage.size**2
 

@@ -39,14 +39,15 @@ def clips() -> Clips:
     return Clips(frames, [9], np.zeros((2, 9, 12, 12, 2), np.float16))
 
 
-def stage_of(clips: Clips, chain: int, foreign: float = 0.0) -> InterStage:
+def stage_of(clips: Clips, chain: int, foreign: float = 0.0, hypotheses: bool = False) -> InterStage:
     torch.manual_seed(1)
     return InterStage(Flagship(SMALL), Sampler([clips], 2, gamma=0.0, foreign=foreign), CountedWidths(0.0), size=64, pixels=2 * (FRAMES - 1) * 64**2,
-                      frames=lambda _: FRAMES, joint_from=0.0, chain=chain)
+                      frames=lambda _: FRAMES, joint_from=0.0, chain=chain, hypotheses=hypotheses)
 
 
-def test_each_step_goes_on_where_the_one_before_ended(clips: Clips) -> None:
-    stage = stage_of(clips, STEPS)
+@pytest.mark.parametrize("hypotheses", [False, True])
+def test_each_step_goes_on_where_the_one_before_ended(clips: Clips, hypotheses: bool) -> None:
+    stage = stage_of(clips, STEPS, hypotheses=hypotheses)
     while (chain := stage._begin(FRAMES)).left() < STEPS * (FRAMES - 1):  # how long one is, is drawn
         pass
     stage._chain = chain
@@ -58,6 +59,7 @@ def test_each_step_goes_on_where_the_one_before_ended(clips: Clips) -> None:
         references.append(stage._chain.reference)
     assert seen == [FRAMES / 2 + (FRAMES - 1) * n for n in range(STEPS)]
     assert stage.widths.drawn == 0 and stage._chain is chain and chain.left() == 0
+    assert len(chain.history.steps) == (2 if hypotheses else 0)
     assert all(not r.y.requires_grad and r.latent is not None for r in references)
     assert len({float(r.y.sum()) for r in references}) == STEPS
     assert stage.step(0.5)[1]["frame"] == FRAMES / 2 and stage.widths.drawn == 1, "then it begins anew, with an intra frame"

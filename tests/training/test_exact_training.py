@@ -166,7 +166,7 @@ def test_a_stage_goes_on_with_an_exact_model(root: Path, exact_file: Path, tmp_p
     for place in ("neuralcodec.training.stages.ExactFlagship", "neuralcodec.codecs.exact.ExactFlagship"):
         monkeypatch.setattr(place, lambda config=None: ExactFlagship(config or SMALL))
     run_stage(StageOptions(stage="long", data=(root / "clips",), run=tmp_path / "run", cache=root / "cache", init=(str(exact_file),), minutes=0.03, size=64, batch=1,
-                           frames=3, threads=1))
+                           frames=3, threads=1, hypotheses=True))
     assert holds_exact(tmp_path / "run")
     result = CliRunner().invoke(train, ["export", "--run", str(tmp_path / "run"), "-o", str(tmp_path / "on.safetensors")])
     assert result.exit_code == 0, result.output
