@@ -5,7 +5,6 @@ import io
 import numpy as np
 import pytest
 import rounds
-import toy
 
 from neuralcodec.bitstream import StreamReader
 from neuralcodec.codecs.files import load_model
