@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 
+from .choices import NO_CHOICES
 from .exact_layers import (
     PICTURE,
     WIDE,
@@ -19,7 +20,6 @@ from .exact_layers import (
     units,
 )
 from .motion import Past, predict
-from .choices import NO_CHOICES
 from .networks import Latent, ModelError, depth_to_space
 from .pictures import WIDTHS, Planes, join, lead, split
 

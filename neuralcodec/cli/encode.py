@@ -128,7 +128,7 @@ def encode_source(
     help="Frames in a group of pictures, at most; 0: one intra frame, at the start.",
 )
 @click.option("--no-scene-cuts", is_flag=True, help="Groups of N frames whatever they show; otherwise a new scene begins a new one.")
-@click.option("--no-hypotheses", is_flag=True, help="Predict P frames from the frame before alone, so that older readers can decode them; costs some 8 % of the bits.")
+@click.option("--no-hypotheses", is_flag=True, help="Predict P frames from the frame before alone, so that older readers can decode them; takes more bits.")
 @click.option("--no-temporal-filter", is_flag=True, help="Code the pictures that others refer to as they are, grain and all; otherwise they are denoised.")
 @click.option("--frames", type=FrameRange(), metavar="a:b", help="Frames a to b - 1 only, counted from 0.")
 @click.option("--no-audio", is_flag=True, help="Leave the sound out.")

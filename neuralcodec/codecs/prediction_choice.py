@@ -24,7 +24,7 @@ def choose_predictions(y: Tensor, uv: Tensor, ways: Ways, worth: float | Tensor,
 
     ``worth``: bits for a squared sample, the same everywhere or (1, 1, h, w). ``before`` and ``statistics`` as in entropy.choices."""
     errors = torch.stack([_cell_errors(y - p, uv - q) for p, q in all_predictions(ways)], -1)  # (1, 1, h, w, K)
-    bits = errors * (worth * WORTH if isinstance(worth, float) else worth[..., None] * WORTH)
+    bits = errors * (WORTH * torch.as_tensor(worth, device=errors.device))[..., None]
     price = np.round(bits[0, 0].double().cpu().numpy() * _GRID) / _GRID
     choices = price.argmin(-1).astype(np.uint8)
     for _ in range(ROUNDS):

@@ -104,24 +104,29 @@ def _sample_smooth(doubled: Tensor, vectors: Tensor) -> Tensor:
 
 def _sample_exact(doubled: Tensor, vectors: Tensor, top: int) -> Tensor:
     """The same by integer gathers, for the rows from ``top`` on: positions in eighths of a sample are quarters of the doubled grid."""
-    b, c, h2, w2 = doubled.shape
+    _, _, h2, w2 = doubled.shape
     rows, columns = vectors.shape[2:]
     quarters = (vectors * VECTOR_STEPS).to(torch.int32)  # (B, 2, rows, W), in quarters of the doubled grid
     device, kind = vectors.device, torch.int32
     px = quarters[:, 0].add_(torch.arange(0, 8 * columns, 8, device=device, dtype=kind)).clamp_(0, 4 * (w2 - 1))
     py = quarters[:, 1].add_(torch.arange(8 * top, 8 * (top + rows), 8, device=device, dtype=kind)[:, None]).clamp_(0, 4 * (h2 - 1))
-    fx, fy = (px & 3).to(doubled.dtype).mul_(0.25), (py & 3).to(doubled.dtype).mul_(0.25)  # (B, rows, W)
+    return torch.stack([sample_quarters(*of_one) for of_one in zip(doubled, px, py, strict=True)])
+
+
+def sample_quarters(planes: Tensor, px: Tensor, py: Tensor) -> Tensor:
+    """Bilinear samples of planes (C, H, W) at int32 positions in quarters of a sample, 0 .. 4 (W - 1) and 0 .. 4 (H - 1), of one shape -> (C, *shape)."""
+    c, h, w = planes.shape
+    fx, fy = (px & 3).to(planes.dtype).mul_(0.25), (py & 3).to(planes.dtype).mul_(0.25)
     x0, y0 = px >> 2, py >> 2
-    right = (x0 < w2 - 1).to(kind)
-    index = (y0 * w2).add_(x0)
-    below = index + (y0 < h2 - 1).to(kind).mul_(w2)
-    corners = [i.flatten(1) for i in (index, index + right, below, below + right)]  # each (B, rows * W)
-    out = doubled.new_empty(b, c, rows, columns)
-    for i in range(b):
-        for j in range(c):
-            flat = doubled[i, j].reshape(-1)
-            a, r, d, e = (flat.index_select(0, corner[i]).view(rows, columns) for corner in corners)
-            a.add_((r - a).mul_(fx[i]))
-            d.add_((e - d).mul_(fx[i]))
-            torch.add(a, (d - a).mul_(fy[i]), out=out[i, j])
+    right = (x0 < w - 1).to(px.dtype)
+    index = (y0 * w).add_(x0)
+    below = index + (y0 < h - 1).to(px.dtype).mul_(w)
+    corners = [i.flatten() for i in (index, index + right, below, below + right)]
+    out = planes.new_empty(c, *px.shape)
+    for plane, result in zip(planes, out, strict=True):
+        flat = plane.reshape(-1)
+        a, r, d, e = (flat.index_select(0, corner).view(px.shape) for corner in corners)
+        a.add_((r - a).mul_(fx))
+        d.add_((e - d).mul_(fx))
+        torch.add(a, (d - a).mul_(fy), out=result)
     return out

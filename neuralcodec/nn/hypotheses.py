@@ -22,7 +22,7 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
-from neuralcodec.nn.compensation import GRID_FRAC, VECTOR_LIMIT, VECTOR_STEPS, double_size, sample_doubled
+from neuralcodec.nn.compensation import GRID_FRAC, VECTOR_LIMIT, VECTOR_STEPS, double_size, sample_doubled, sample_quarters
 from neuralcodec.nn.layout import ALIGN
 
 FIRST, FIRST_SECOND, SECOND, STILL, FIRST_STILL, ALL, LONG, FIRST_LONG, LONGER, FIRST_LONGER = range(10)
@@ -185,7 +185,7 @@ def _interpolation(size: int) -> Tensor:
 def _sample_cells(step: Step, rows: Tensor, columns: Tensor, uv: bool) -> Tensor:
     """What ``predict`` would give in these cells: (C, n, size, size)."""
     large, size = step.picture.large[uv], ALIGN >> uv
-    _, c, h2, w2 = large.shape
+    h2, w2 = large.shape[2:]
     v = step.vectors[0].float() / (1 << GRID_FRAC + uv)
     around = torch.arange(-1, 3, device=v.device)
     y = (2 * rows[:, None] + around).clamp_(0, v.shape[1] - 1)
@@ -197,10 +197,4 @@ def _sample_cells(step: Step, rows: Tensor, columns: Tensor, uv: bool) -> Tensor
     # Positions in eighths of a sample are quarters of the doubled grid.
     px = (eighths[0] + 8 * (size * columns.to(torch.int32)[:, None, None] + inside)).clamp_(0, 4 * (w2 - 1))
     py = (eighths[1] + 8 * (size * rows.to(torch.int32)[:, None, None] + inside[:, None])).clamp_(0, 4 * (h2 - 1))
-    fx, fy = (px & 3).float() * 0.25, (py & 3).float() * 0.25
-    x0, y0 = (px >> 2).long(), (py >> 2).long()
-    right, below = (x0 + 1).clamp_max_(w2 - 1), (y0 + 1).clamp_max_(h2 - 1)
-    flat = large.view(c, h2 * w2)
-    a, r, d, e = (flat[:, i] for i in (y0 * w2 + x0, y0 * w2 + right, below * w2 + x0, below * w2 + right))
-    top, bottom = a + (r - a) * fx, d + (e - d) * fx
-    return top + (bottom - top) * fy
+    return sample_quarters(large[0], px, py)

@@ -6,6 +6,7 @@ alone or in a mean; other pictures count as they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -65,7 +66,7 @@ class History:
         return History((ways[0], *self.steps[:1]), (ways[3], ways[4]), lasting)
 
 
-def choose_cells(prediction: Tensor, current: Tensor, ways: list[Way], pack: object, quality: Tensor, unit: float) -> Tensor:
+def choose_cells(prediction: Tensor, current: Tensor, ways: list[Way], pack: Callable[..., Tensor], quality: Tensor, unit: float) -> Tensor:
     """Packed prediction by cells (B, 96, h, w), from the first one ``prediction`` and the packed source ``current``; ``unit``: samples in one of theirs."""
     with torch.no_grad():
         made = {id(way): pack(*compensate(*way.planes, way.vectors.float() / (1 << GRID_FRAC))) for way in ways[1:]}

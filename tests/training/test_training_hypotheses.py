@@ -4,7 +4,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from neuralcodec.codecs.coding import CASCADE
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
 from neuralcodec.codecs.intra import IntraConfig
 from neuralcodec.core.errors import UsageError
@@ -80,11 +79,6 @@ def test_errors_do_not_grow_and_gradient_runs_through_the_first_prediction():
     got.sum().backward()
     shares = first.grad[:, 0]
     assert set(torch.unique(shares).tolist()) <= {0.0, 0.5, 1.0} and (shares[..., :4] == 1).all() and (shares[..., 4:] < 1).all()
-
-
-def test_the_cascade_has_one_best_frame():
-    """What training takes for a long-term reference is what an encoder makes one."""
-    assert sum(turn == max(CASCADE) > 0 for turn in CASCADE) == 1
 
 
 def test_it_belongs_to_stages_of_p_frames(tmp_path):
