@@ -393,6 +393,15 @@ def hypotheses(m: Maker) -> bytes:
     return m.finish()
 
 
+@_stream("nearly certain elements in groups: intra and P frames, all mask modes, symbols that surprise")
+def sparse(m: Maker) -> bytes:
+    m.open((60, 100), quality=90, sparse=True)
+    m.coder.sparse = True
+    m.group(m.pictures(4, noise=8))
+    m.group(m.pictures(5, noise=60), (THRESHOLD, DERIVED, EXCEPTIONS, SENT), start=4)
+    return m.finish()
+
+
 @_stream("packets of unknown types 8 to 11 between the frames, to be passed over")
 def unknown_packets(m: Maker) -> bytes:
     m.open()

@@ -69,6 +69,7 @@ def decode(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Late
             header["width"],
             reference if frame.kind == "P" else None,
             header["hypotheses"],
+            header["sparse"],
         )
         yield frame, reference
 

@@ -51,9 +51,31 @@ def _with_exceptions(rans: Rans, order: int, derived: np.ndarray) -> np.ndarray:
     return mask
 
 
-def read_latent(rans: Rans, scale_index: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The residuals of a latent, int64 (C, H, W), 0 where ``mask`` skips."""
+CERTAIN, GROUP, USUAL, UNUSUAL, ELEMENT = 2, 64, 1, 2, 3
+"""Section 7: scale indexes that are nearly certain, elements of a group, probability indexes."""
+
+
+def read_latent(rans: Rans, scale_index: np.ndarray, mask: np.ndarray, sparse: bool = False) -> np.ndarray:
+    """The residuals of a latent, int64 (C, H, W), 0 where ``mask`` skips; ``sparse``: the stream has feature 8."""
     residual = np.zeros(scale_index.size, dtype=np.int64)
     coded = [i for i, flag in enumerate(mask.reshape(-1)) if flag]
+    if sparse:
+        tables = scale_index.reshape(-1)
+        _sparse(rans, residual, [i for i in coded if tables[i] < CERTAIN])
+        coded = [i for i in coded if tables[i] >= CERTAIN]
     residual[coded] = read_group(rans, scale_index.reshape(-1)[coded])
     return residual.reshape(scale_index.shape)
+
+
+def _sparse(rans: Rans, residual: np.ndarray, elements: list[int]) -> None:
+    """Section 7, streams with feature 8: the elements that are nearly certain."""
+    if not elements:
+        return
+    unusual = read_flags(rans, 1, UNUSUAL)[0]
+    probability = rans.bits(4) if unusual else USUAL
+    flags = read_flags(rans, -(-len(elements) // GROUP), probability)
+    inside = [i for number, i in enumerate(elements) if flags[number // GROUP]]
+    nonzero = [i for i, flag in zip(inside, read_flags(rans, len(inside), ELEMENT + int(unusual)), strict=True) if flag]
+    magnitudes = [value + 1 for value in read_numbers(rans, len(nonzero), 0)]
+    for i, magnitude in zip(nonzero, magnitudes, strict=True):
+        residual[i] = -magnitude if rans.bits(1) else magnitude

@@ -235,9 +235,10 @@ def read_frame(
     width: int,
     reference: dict[str, Latent | Choices] | None,
     hypotheses: bool = False,
+    sparse: bool = False,
 ) -> dict[str, Latent | Choices]:
     """Section 5: all latents of a packet of kind "I" or "P", by name, in their order in the payload, and between them its choices of predictions,
-    if the stream has feature 4.
+    if the stream has feature 4 (``hypotheses``). ``sparse``: it has feature 8.
 
     ``height`` and ``width`` are in luma samples; ``reference`` is what this function gave for the frame referred to.
     """
@@ -281,7 +282,7 @@ def read_frame(
             )
             mask_byte = own[min(part, len(own) - 1)]
             mask = read_mask(rans, mask_byte // 64, mask_byte % 64, index, derived)
-            symbols = read_latent(rans, index, mask)
+            symbols = read_latent(rans, index, mask, sparse)
             value[where] = decoded_latent(symbols, mean).reshape(-1)
             coded[where] = mask.reshape(-1)
         found[name] = Latent(value, coded)

@@ -86,6 +86,7 @@ def header_facts(header: StreamHeader, size: int) -> dict[str, Any]:
         "full_chroma": video.full_chroma,
         "tile_size": header.tile_size,
         "hypotheses": header.hypotheses,
+        "sparse": header.sparse,
         "colour": {
             "primaries": colour.primaries,
             "transfer": colour.transfer,

@@ -140,6 +140,9 @@ class FlagshipCoder:
         self.mask_modes = MASK_MODES
         """What the encoder chooses a mask from; without any mode everything is coded."""
         self.lambdas = dict(LAMBDAS)
+        self._hyper_indexes: dict[tuple[int, int], np.ndarray] = {}
+        self.sparse = False
+        """Whether nearly certain elements are coded in groups (entropy.sparse), as their stream's header tells."""
         self.hypotheses = False
         """Whether P frames say for each cell what it is predicted from (nn.hypotheses), as their stream's header tells."""
 
@@ -169,7 +172,7 @@ class FlagshipCoder:
                 nonlocal coding
                 before = time.perf_counter()
                 mask = read_mask(decoder, *unpack_mask_mode(own[min(part, len(own) - 1)]), scale, derived, label=f"{name} mask")
-                symbols = decode_latent(decoder, scale, mask, label=name)
+                symbols = decode_latent(decoder, scale, mask, name, self.sparse)
                 coding += time.perf_counter() - before
                 return symbols, mask
 
@@ -199,7 +202,10 @@ class FlagshipCoder:
         return Fixed.from_integers(torch.from_numpy(symbols)[None], 0, SYMBOL_LIMIT)
 
     def _hyper_tables(self, prior: LatentPrior, quality: int, size: tuple[int, int]) -> np.ndarray:
-        index = prior.hyper_scale_index(torch.tensor([quality]))[0].numpy()
+        key = id(prior), quality
+        if key not in self._hyper_indexes:
+            self._hyper_indexes[key] = prior.hyper_scale_index(torch.tensor([quality]))[0].numpy()
+        index = self._hyper_indexes[key]
         return np.broadcast_to(index[:, None, None], (prior.hyper, *hyper_size(*size)))
 
     def _prior(self, kind: str, name: str) -> LatentPrior:
@@ -353,7 +359,7 @@ class FlagshipCoder:
                 mode, parameter = unpack_mask_mode(modes[-1])
                 choice = MaskChoice(mode, parameter, derived if mode is MaskMode.DERIVED else scale >= parameter)
             write_mask(encoder, choice.mode, choice.parameter, choice.mask, scale, derived, label=f"{name} mask")
-            code_latent(encoder, symbols, scale, choice.mask, label=name)
+            code_latent(encoder, symbols, scale, choice.mask, name, self.sparse)
             return np.where(choice.mask, symbols, 0), choice.mask
 
         if division.mask_bytes == 1 < division.parts:

@@ -60,32 +60,36 @@ class ChoiceStatistics:
 
 
 class _Surroundings:
-    """What the flags of a turn's cells depend on."""
+    """What the flags of cells depend on."""
 
-    def __init__(self, known: np.ndarray, before: np.ndarray, turn: int) -> None:
-        """``known`` (h, w): choices of this frame, 0 where not coded yet; ``before``: of the frame before."""
+    def __init__(self, before: np.ndarray) -> None:
+        """``before`` (h, w): choices of the frame before."""
+        there = _bordered(before > 0)
+        near = there[:-2, 1:-1] | there[2:, 1:-1] | there[1:-1, :-2] | there[1:-1, 2:]
+        self.before, self.around = before, there[1:-1, 1:-1].astype(np.int64) + near
+
+    def of(self, known: np.ndarray, turn: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of a turn's cells: contexts of their first flag, and what choice is expected, int64. ``known`` (h + 2, w + 2): choices of this frame within a border
+        of zeros, 0 where not coded yet."""
         row, column = TURNS[turn]
-        there = before > 0
-        own, next_to = there[row::2, column::2], _shifted(there, ((-1, 0), (1, 0), (0, -1), (0, 1)))
-        around = np.clip(own.astype(np.int64) + (sum(n[row::2, column::2] for n in next_to) > 0), 0, 2)
+        around, expected = self.around[row::2, column::2], self.before[row::2, column::2].astype(np.int64)
         if turn == 0:
-            self.any, self.expected = ANY + around, before[row::2, column::2].astype(np.int64)
-            return
+            return ANY + around, expected
         # Those of the first turns lie diagonally from a cell of the second, and beside those of the third and fourth.
-        steps = ((-1, -1), (-1, 1), (1, -1), (1, 1)) if turn == 1 else ((0, -1), (0, 1), (-1, 0), (1, 0))
-        neighbours = [n[row::2, column::2] for n in _shifted(known, steps)]
+        steps = ((0, 0), (0, 2), (2, 0), (2, 2)) if turn == 1 else ((1, 0), (1, 2), (0, 1), (2, 1))
+        h, w = self.before.shape
+        neighbours = [known[row + dy : dy + h : 2, column + dx : dx + w : 2] for dy, dx in steps]
         count = sum((n > 0).astype(np.int64) for n in neighbours)
-        self.any = ANY + 3 + 3 * np.minimum(count, 3) + around
-        self.expected = before[row::2, column::2].astype(np.int64)
         for n in reversed(neighbours):
-            self.expected = np.where(n > 0, n, self.expected)
+            np.copyto(expected, n, where=n > 0)
+        return ANY + 3 + 3 * np.minimum(count, 3) + around, expected
 
 
-def _shifted(x: np.ndarray, steps: tuple[tuple[int, int], ...]) -> list[np.ndarray]:
-    """x (h, w) as seen from one row and column on by each step; 0 beyond the borders."""
-    h, w = x.shape
-    padded = np.pad(x, 1)
-    return [padded[1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w] for dy, dx in steps]
+def _bordered(x: np.ndarray) -> np.ndarray:
+    """x (h, w) within zeros, (h + 2, w + 2)."""
+    out = np.zeros((x.shape[0] + 2, x.shape[1] + 2), x.dtype)
+    out[1:-1, 1:-1] = x
+    return out
 
 
 def write_choices(encoder: FrameEncoder, choices: np.ndarray, before: np.ndarray | None, statistics: ChoiceStatistics,
@@ -120,17 +124,18 @@ def choice_costs(choices: np.ndarray, before: np.ndarray | None, statistics: Cho
     """Bits of each choice in each cell, were the others as ``choices`` (h, w) says: float64 (h, w, CHOICES). For encoders."""
     bits, before = statistics.bits(), _or_zeros(before, choices.shape)
     costs = np.empty((*choices.shape, CHOICES))
+    surroundings, known = _Surroundings(before), _bordered(choices)
     for turn, (row, column) in enumerate(TURNS):
-        around = _Surroundings(choices, before, turn)
+        any_, expected = surroundings.of(known, turn)
         cost = costs[row::2, column::2]
-        cost[..., 0] = bits[around.any, 0]
-        foretold, same = around.expected > 0, SAME + np.maximum(around.expected, 1) - 1
+        cost[..., 0] = bits[any_, 0]
+        foretold, same = expected > 0, SAME + np.maximum(expected, 1) - 1
         for value in range(1, CHOICES):
             other = np.where(foretold, bits[same, 0], 0.0)
             for v in range(1, min(value, CHOICES - 2) + 1):
-                certain = (around.expected == v) | ((v == CHOICES - 2) & (around.expected == CHOICES - 1))
+                certain = (expected == v) | ((v == CHOICES - 2) & (expected == CHOICES - 1))
                 other += np.where(certain, 0.0, bits[IS + v - 1, int(v == value)])
-            cost[..., value] = bits[around.any, 1] + np.where(around.expected == value, bits[same, 1], other)
+            cost[..., value] = bits[any_, 1] + np.where(expected == value, bits[same, 1], other)
     return costs
 
 
@@ -141,22 +146,27 @@ def _or_zeros(before: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
 def _code(choices: np.ndarray | None, shape: tuple[int, int], before: np.ndarray | None, statistics: ChoiceStatistics,
           code: Callable[[int, np.ndarray | None, int], np.ndarray]) -> tuple[np.ndarray, ChoiceStatistics]:
     """``choices``: None where they are read. ``code(context, flags, count)`` codes flags and returns them."""
-    known, before = np.zeros(shape, np.uint8), _or_zeros(before, shape)
+    surroundings = _Surroundings(_or_zeros(before, shape))
+    bordered = _bordered(np.zeros(shape, np.uint8))
+    known = bordered[1:-1, 1:-1]
     seen = np.zeros((CONTEXTS, 2), np.int64)
+
+    def flags_of(context: int, wanted: np.ndarray | None, count: int) -> np.ndarray:
+        flags = code(context, wanted, count)
+        ones = np.count_nonzero(flags)
+        seen[context] += count - ones, ones
+        return flags
 
     def flags_by(contexts: np.ndarray, wanted: np.ndarray | None) -> np.ndarray:
         """Flags (n,) of these contexts (n,), the contexts in rising order."""
         flags = np.zeros(len(contexts), bool)
-        for context in np.unique(contexts):
+        for context in np.flatnonzero(np.bincount(contexts)):
             where = np.flatnonzero(contexts == context)
-            flags[where] = code(int(context), None if wanted is None else wanted[where], len(where))
-            ones = np.count_nonzero(flags[where])
-            seen[context] += len(where) - ones, ones
+            flags[where] = flags_of(int(context), None if wanted is None else wanted[where], len(where))
         return flags
 
     for turn, (row, column) in enumerate(TURNS):
-        around = _Surroundings(known, before, turn)
-        contexts, expected = around.any.reshape(-1), around.expected.reshape(-1)
+        contexts, expected = (a.reshape(-1) for a in surroundings.of(bordered, turn))
         target = None if choices is None else choices[row::2, column::2].reshape(-1)
         value = np.zeros(len(contexts), np.uint8)
         left = np.flatnonzero(flags_by(contexts, None if target is None else target > 0))  # cells whose choice is still open
@@ -170,8 +180,9 @@ def _code(choices: np.ndarray | None, shape: tuple[int, int], before: np.ndarray
             certain = (v == CHOICES - 1) | ((v == CHOICES - 2) & (expected[asked] == CHOICES - 1))
             asked, sure = asked[~certain], asked[certain]
             value[sure] = v
-            found = flags_by(np.full(len(asked), IS + v - 1), None if target is None else target[asked] == v)
-            value[asked[found]] = v
+            if asked.size:
+                found = flags_of(IS + v - 1, None if target is None else target[asked] == v, asked.size)
+                value[asked[found]] = v
             left = left[value[left] == 0]
         known[row::2, column::2] = value.reshape(known[row::2, column::2].shape)
-    return known, statistics.updated(seen)
+    return known.copy(), statistics.updated(seen)

@@ -1,10 +1,11 @@
-"""One latent tensor in a frame's payload: the elements that its mask marks as coded, in raster order, as one group."""
+"""One latent tensor in a frame's payload: the elements that its mask marks as coded, in raster order, as one group, those that are nearly certain before."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from neuralcodec.core.errors import UsageError
+from neuralcodec.entropy.sparse import CERTAIN, read_sparse, write_sparse
 from neuralcodec.entropy.coder import FrameDecoder, FrameEncoder
 
 
@@ -14,32 +15,47 @@ def code_latent(
     scale_index: np.ndarray,
     mask: np.ndarray | None = None,
     label: str = "",
+    sparse: bool = False,
 ) -> None:
     """Add the coded elements of ``residual`` to the payload.
 
     ``residual``: integers -32767..32767, ``scale_index``: integers 0..63, ``mask``: bool (True: coded; None: all), all
-    of one shape, (C, H, W). What the mask skips is not looked at; the decoder gets 0 there.
+    of one shape, (C, H, W). What the mask skips is not looked at; the decoder gets 0 there. ``sparse``: nearly certain
+    elements are coded in groups, see sparse.py.
     """
     if mask is None:
-        encoder.put(residual, scale_index, label)
-        return
+        mask = np.ones(scale_index.shape, bool)
     _check(mask, scale_index)
     if residual.shape != mask.shape:
         raise UsageError(f"residual {residual.shape} and mask {mask.shape} differ in shape")
     coded = np.flatnonzero(mask)
-    encoder.put(residual.reshape(-1)[coded], scale_index.reshape(-1)[coded], label)
+    symbols, tables = residual.reshape(-1)[coded], scale_index.reshape(-1)[coded]
+    if sparse:
+        certain = tables < CERTAIN
+        write_sparse(encoder, symbols[certain], label)
+        symbols, tables = symbols[~certain], tables[~certain]
+    encoder.put(symbols, tables, label)
 
 
 def decode_latent(
-    decoder: FrameDecoder, scale_index: np.ndarray, mask: np.ndarray | None = None, label: str = ""
+    decoder: FrameDecoder, scale_index: np.ndarray, mask: np.ndarray | None = None, label: str = "", sparse: bool = False
 ) -> np.ndarray:
     """Read what ``code_latent`` wrote: int32 of the shape of ``scale_index``, 0 where skipped. Raises StreamError."""
     if mask is None:
-        return decoder.get(scale_index, label)
+        mask = np.ones(scale_index.shape, bool)
     _check(mask, scale_index)
-    coded = np.flatnonzero(mask)
     residual = np.zeros(scale_index.size, dtype=np.int32)
-    residual[coded] = decoder.get(scale_index.reshape(-1)[coded], label)
+    rest = mask.reshape(-1)
+    tables = scale_index.reshape(-1)
+    if sparse:
+        certain = tables < CERTAIN
+        certain &= rest
+        where, values = read_sparse(decoder, int(np.count_nonzero(certain)), label)
+        if where.size:
+            residual[np.flatnonzero(certain)[where]] = values
+        rest = rest ^ certain
+    coded = np.flatnonzero(rest)
+    residual[coded] = decoder.get(tables[coded], label)
     return residual.reshape(scale_index.shape)
 
 

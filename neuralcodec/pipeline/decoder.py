@@ -131,7 +131,7 @@ class StreamDecoder:
     def _decode_group(self, job: Job[tuple, Result]) -> None:
         torch.set_num_threads(self._threads)
         coder = coder_for(self.loaded.model, self.device)
-        coder.hypotheses = self.reader.header.hypotheses
+        coder.hypotheses, coder.sparse = self.reader.header.hypotheses, self.reader.header.sparse
         parsed: queue.Queue = queue.Queue(PARSE_AHEAD)
         over = threading.Event()
         thread = threading.Thread(target=self._parse_group, args=(job, coder, parsed, over), daemon=True)

@@ -97,6 +97,15 @@ def test_predictions_by_cell_need_their_feature_and_no_still():
         read_header(repair(write_header(STILL)[:14] + b"\x05" + write_header(STILL)[15:], True), Limits())
 
 
+def test_sparse_latents_need_their_feature_and_no_still():
+    with pytest.raises(StreamError, match="required_features"):
+        write_header(replace(STILL, sparse=True))
+    data = write_header(replace(HEADER, sparse=True, hypotheses=True))
+    assert data[14] == 12 and read_header(data, Limits()).sparse and not read_header(write_header(HEADER), Limits()).sparse
+    with pytest.raises(StreamError, match="required_features"):
+        read_header(repair(write_header(STILL)[:14] + b"\x09" + write_header(STILL)[15:], True), Limits())
+
+
 def still_field(value: int) -> bytes:
     """The fields rotation and still of STILL, and the model's identity after them."""
     return bytes([0, value]) + STILL.model_id

@@ -175,5 +175,5 @@ def test_how_a_video_is_coded_is_the_same_in_a_batch(cli, tmp_path):
         coded[flags] = alone.read_bytes()
         assert {(folder / f"{clip.stem}.nvc").read_bytes() for clip in clips} == {coded[flags]}
         header = json.loads(cli.ok("inspect", "--json", alone, "--model", cli.model).stdout)["header"]
-        assert header["hypotheses"] is ("--no-hypotheses" not in flags)
+        assert header["hypotheses"] is header["sparse"] is ("--no-hypotheses" not in flags)
     assert len(set(coded.values())) == 3, "each option does something"

@@ -72,6 +72,16 @@ def test_without_them_streams_are_as_before(loaded, stream):
     assert md5s(rounds.decode(plain.data, loaded)) == [md5_of_frame(f) for f in plain.reconstructions(HEIGHT, WIDTH)]
 
 
+def test_sparse_latents_change_bytes_alone(loaded, stream):
+    """The same decisions, latents and pictures, in other bytes, which the header tells of."""
+    plain = rounds.encode(loaded, FRAMES, VIDEO, EncodeOptions(quality=40, gop=5, workers=1, scene_cuts=False, sparse=False))
+    assert not StreamReader(io.BytesIO(plain.data)).header.sparse and StreamReader(io.BytesIO(stream.data)).header.sparse
+    assert plain.data != stream.data
+    decoded, expected = rounds.decode(plain.data, loaded), rounds.decode(stream.data, loaded)
+    assert [f.parsed.digest_parts() for f in decoded.frames] == [f.parsed.digest_parts() for f in expected.frames]
+    assert md5s(decoded) == md5s(expected)
+
+
 def test_other_levels_play_it(loaded, stream):
     for level in (2, 3):
         assert len(rounds.decode(stream.data, loaded, DecodeOptions(level=level)).frames) == 10
