@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from neuralcodec.bitstream import Arithmetic, Chapter, FramePacket, StreamHeader, StreamWriter
 from neuralcodec.bitstream.crc import crc32c
@@ -25,6 +26,7 @@ from neuralcodec.codecs.prior import MEAN_FRAC, LatentPrior, exact_parts, hyper_
 from neuralcodec.core.types import ColourTags, SidePacket, SideStream, VideoProperties
 from neuralcodec.entropy import FrameEncoder, MaskMode, code_latent, pack_mask_mode, write_mask
 from neuralcodec.entropy.choices import CHOICES, ChoiceStatistics
+from neuralcodec.entropy.filters import LIMIT, USUAL, FilterPlanes, FilterState
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.hypotheses import Ways
 from neuralcodec.nn.layout import planes_to_tensors
@@ -214,6 +216,20 @@ class Maker:
         drawn = np.where(self.rng.random((h, w)) < 0.5, self.rng.integers(0, CHOICES, (h, w)), 0).astype(np.uint8)
         return drawn if before is None else np.where(self.rng.random((h, w)) < 0.4, before, drawn).astype(np.uint8)
 
+    def drawn_filters(self, real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], worth: float, before: FilterState | None, search: bool) -> FilterPlanes:
+        """Filters whose coefficients are drawn; in one frame of four those of the frame before."""
+        self.turn += 1
+        if before is not None and self.turn % 4 == 3:
+            return before.planes
+        planes: list[np.ndarray | None] = []
+        for index in range(3):
+            sent = None if before is None else before.sent[index]
+            choice = self.rng.integers(0, 4)
+            classes = int(self.rng.choice([1, 2, 4])) if index == 0 else 1
+            new = np.clip(self.rng.integers(-9, 10, (classes, 12)) + (USUAL if choice else 0), -LIMIT, LIMIT)
+            planes.append(None if choice == 3 else sent if choice == 2 and sent is not None else new)
+        return tuple(planes)
+
     def drawn_frame(self, number: int, quality: int, previous: Parsed | None) -> tuple[FramePacket, Parsed]:
         """A frame whose symbols are drawn, up to the largest that there are, and whose masks are drawn too."""
         encoder, modes, known = FrameEncoder(), [], {}
@@ -399,6 +415,16 @@ def sparse(m: Maker) -> bytes:
     m.coder.sparse = True
     m.group(m.pictures(4, noise=8))
     m.group(m.pictures(5, noise=60), (THRESHOLD, DERIVED, EXCEPTIONS, SENT), start=4)
+    return m.finish()
+
+
+@_stream("loop filters of all numbers of classes: new ones, those of before, none, in I and P frames, two groups")
+def loop_filter(m: Maker) -> bytes:
+    m.open((60, 100), quality=110, loop_filter=True, hypotheses=True)
+    m.coder.follow(True, False, True)
+    m.coder.choose_filters = m.drawn_filters
+    m.group(m.pictures(9))
+    m.group(m.pictures(3), (THRESHOLD,), start=9)
     return m.finish()
 
 

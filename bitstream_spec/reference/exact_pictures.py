@@ -19,6 +19,7 @@ from .exact_layers import (
     rshift,
     units,
 )
+from .filters import NO_FILTERS, filter_plane
 from .motion import Past, predict
 from .networks import Latent, ModelError, depth_to_space
 from .pictures import WIDTHS, Planes, join, lead, split
@@ -87,7 +88,7 @@ class ExactPictures:
         them, ``reference`` what this function gave for the frame before."""
         if kind == "I":
             self.past = Past()
-            return self._intra(latents["contextual"], quality)
+            return self._samples(self._intra(latents["contextual"], quality), latents)
         vectors, features = self.vectors(latents["motion"], quality, reference)
         choices = latents.get("choices", NO_CHOICES)
         predicted, self.past = predict((vectors, reference), self.past, choices.value, choices.lasting)
@@ -100,14 +101,19 @@ class ExactPictures:
         v = self.gains["inter.decoder.units.encode"].scale(x, quality)
         d = self._trunk("inter.decoder", self._pointwise("inter.decoder.fuse", v, c)) - v
         x = clamp(x + self.gains["inter.decoder.units.decode"].scale(d, quality), WIDE_LIMIT)
-        return split(samples(prediction + self._head("inter", "decoder", x, latents["contextual"], quality)))
+        return self._samples(prediction + self._head("inter", "decoder", x, latents["contextual"], quality), latents)
 
-    def _intra(self, latent: Latent, quality: int) -> Planes:
+    def _samples(self, t: np.ndarray, latents: dict[str, Latent]) -> Planes:
+        """The decoded planes, from packed ones with 14 fractional bits."""
+        filters = latents.get("filters", NO_FILTERS).planes
+        return tuple(samples(p) if c is None else filter_plane(p, c) for p, c in zip(split(t), filters, strict=True))
+
+    def _intra(self, latent: Latent, quality: int) -> np.ndarray:
         x = self._up("intra.synthesis", self._latent("intra", latent, quality))
         v = self.gains["intra.synthesis.units.encode"].scale(x, quality)
         d = self._trunk("intra.synthesis", v) - v
         x = clamp(x + self.gains["intra.synthesis.units.decode"].scale(d, quality), WIDE_LIMIT)
-        return split(samples(self._head("intra", "synthesis", x, latent, quality) + GREY))
+        return self._head("intra", "synthesis", x, latent, quality) + GREY
 
     def _head(self, part: str, decoder: str, x: np.ndarray, latent: Latent, quality: int) -> np.ndarray:
         """The last layers of sections 6 and 9."""

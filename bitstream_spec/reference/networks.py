@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .choices import Choices, read_choices
+from .filters import Filters, NO_FILTERS, read_filters
 from .masks import read_latent, read_mask
 from .rans import Rans, StreamError
 from .tables import TABLES, read_group
@@ -233,12 +234,14 @@ def read_frame(
     quality: int,
     height: int,
     width: int,
-    reference: dict[str, Latent | Choices] | None,
+    reference: dict[str, Latent | Choices | Filters] | None,
     hypotheses: bool = False,
     sparse: bool = False,
-) -> dict[str, Latent | Choices]:
+    loop_filter: bool = False,
+) -> dict[str, Latent | Choices | Filters]:
     """Section 5: all latents of a packet of kind "I" or "P", by name, in their order in the payload, and between them its choices of predictions,
     if the stream has feature 4 (``hypotheses``). ``sparse``: it has feature 8.
+    ``loop_filter``: it has feature 16; filters are the last of what is found.
 
     ``height`` and ``width`` are in luma samples; ``reference`` is what this function gave for the frame referred to.
     """
@@ -249,7 +252,7 @@ def read_frame(
         steps = [("contextual", "intra.prior")]
     if len(mask_bytes) != sum(LatentPrior(tensors, prior_name).mask_bytes for _, prior_name in steps):
         raise StreamError(f"{len(mask_bytes)} mask bytes in a packet of kind {kind}")
-    found: dict[str, Latent | Choices] = {}
+    found: dict[str, Latent | Choices | Filters] = {}
     remaining = list(mask_bytes)
     for name, prior_name in steps:
         prior = LatentPrior(tensors, prior_name)
@@ -288,5 +291,7 @@ def read_frame(
         found[name] = Latent(value, coded)
         if name == "motion" and hypotheses:
             found["choices"] = read_choices(rans, rows, columns, (reference or {}).get("choices"))
+    if loop_filter:
+        found["filters"] = read_filters(rans, None if kind == "I" else (reference or {}).get("filters", NO_FILTERS))
     rans.check_end()
     return found

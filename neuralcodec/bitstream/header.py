@@ -44,6 +44,7 @@ class StreamHeader:
     (0..200). ``gop_size`` is the encoder's aim, 0 for a single intra frame. ``tile_size``: width and height of the tiles
     of a still picture in luma samples, a multiple of 64; 0 without tiles. ``hypotheses``: P frames say for each cell what it is predicted from.
     ``sparse``: nearly certain elements of latents are coded in groups.
+    ``loop_filter``: frames say how they are filtered.
     """
 
     video: VideoProperties
@@ -62,6 +63,7 @@ class StreamHeader:
     tile_size: int = 0
     hypotheses: bool = False
     sparse: bool = False
+    loop_filter: bool = False
 
     @property
     def levels(self) -> int:
@@ -85,10 +87,10 @@ def _values(header: StreamHeader) -> dict[str, Any]:
         raise StreamError(f"header.tile_units: tiles are for stills, and multiples of {syntax.TILE_UNIT} luma samples")
     if video.full_chroma and (video.gray or not video.still):
         raise StreamError("header.pixel_format: 4:4:4 is for stills in colour")
-    if video.still and (header.hypotheses or header.sparse):
-        raise StreamError("header.required_features: a still picture has no predictions, and no sparse latents")
+    if video.still and (header.hypotheses or header.sparse or header.loop_filter):
+        raise StreamError("header.required_features: a still picture has no predictions, no sparse latents and no loop filters")
     features = {syntax.Feature.TILES: header.tile_size, syntax.Feature.FULL_CHROMA: video.full_chroma, syntax.Feature.HYPOTHESES: header.hypotheses,
-                syntax.Feature.SPARSE: header.sparse}
+                syntax.Feature.SPARSE: header.sparse, syntax.Feature.LOOP_FILTER: header.loop_filter}
     return {
         "required_features": sum(feature for feature, needed in features.items() if needed),
         "width": video.width,
@@ -165,9 +167,9 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
     full_chroma = values["pixel_format"] == _FULL_CHROMA
     if full_chroma != bool(features & syntax.Feature.FULL_CHROMA) or (full_chroma and not values["still"]):
         raise StreamError("header.pixel_format: 4:4:4 needs feature 2, and is for still pictures")
-    hypotheses, sparse = (bool(features & f) for f in (syntax.Feature.HYPOTHESES, syntax.Feature.SPARSE))
-    if (hypotheses or sparse) and values["still"]:
-        raise StreamError("header.required_features: predictions by cell or sparse latents in a still picture")
+    of_videos = {name: bool(features & syntax.Feature[name.upper()]) for name in ("hypotheses", "sparse", "loop_filter")}
+    if any(of_videos.values()) and values["still"]:
+        raise StreamError("header.required_features: predictions by cell, sparse latents or loop filters in a still picture")
     most = limits.max_tiled_pixels if tile_size else limits.max_pixels
     if values["width"] * values["height"] > most:
         raise LimitError(f"{values['width']}x{values['height']} pixels, above the reader's limit {most}")
@@ -193,8 +195,7 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
             full_chroma=full_chroma,
         ),
         tile_size=tile_size,
-        hypotheses=hypotheses,
-        sparse=sparse,
+        **of_videos,
         arithmetic=Arithmetic(values["arithmetic"]),
         level_locked=bool(values["level_locked"]),
         side_streams=tuple(SideStream(**stream) for stream in values["side_streams"]),

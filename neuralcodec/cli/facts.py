@@ -87,6 +87,7 @@ def header_facts(header: StreamHeader, size: int) -> dict[str, Any]:
         "tile_size": header.tile_size,
         "hypotheses": header.hypotheses,
         "sparse": header.sparse,
+        "loop_filter": header.loop_filter,
         "colour": {
             "primaries": colour.primaries,
             "transfer": colour.transfer,

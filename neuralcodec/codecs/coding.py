@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from neuralcodec.codecs.estimation import flow_between
+from neuralcodec.codecs.filter_choice import choose_filters
 from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.motion import cell_error, motion_worth
 from neuralcodec.codecs.motion_search import MotionSearch, quantiser_step
@@ -48,10 +49,12 @@ from neuralcodec.entropy import (
     write_mask,
 )
 from neuralcodec.entropy.choices import ChoiceStatistics, read_choices, write_choices
+from neuralcodec.entropy.filters import FilterPlanes, FilterState, read_filters, write_filters
 from neuralcodec.entropy.tables import PRECISION, RADIUS
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.hypotheses import Doubled, Past, Step, Ways, apply_choices, in_sixteenths, predict, ways_back
 from neuralcodec.nn.layout import to_samples
+from neuralcodec.nn.loop_filter import apply_filters
 
 MASK_MODES = tuple(MaskMode)
 """What the flagship's encoder chooses from, by bits and squared error: with transforms that stay near orthonormal, the error in quantiser steps is the
@@ -76,7 +79,7 @@ class Parsed:
 
     ``entropy_seconds``: what reading symbols and masks took, without the networks; 0 for what an encoder made. ``choices``: uint8 (h, w), what each cell
     of a P frame is predicted from, in streams that say so; ``statistics``: what probabilities of the next frame's follow from; ``lasting``: whether a P frame
-    is a long-term reference."""
+    is a long-term reference; ``filters``: what decoded planes are filtered by, in streams that say so."""
 
     latents: dict[str, Fixed]
     masks: dict[str, np.ndarray]
@@ -85,6 +88,7 @@ class Parsed:
     choices: np.ndarray | None = None
     statistics: ChoiceStatistics | None = None
     lasting: bool = False
+    filters: FilterState | None = None
 
     def digest_parts(self) -> list[bytes]:
         """Bytes that identify latents and masks, for md5: int16 little endian, then packed masks, then choices of predictions."""
@@ -141,10 +145,16 @@ class FlagshipCoder:
         """What the encoder chooses a mask from; without any mode everything is coded."""
         self.lambdas = dict(LAMBDAS)
         self._hyper_indexes: dict[tuple[int, int], np.ndarray] = {}
+        self.loop_filter = False
+        """Whether frames say how they are filtered (nn.loop_filter), as their stream's header tells."""
         self.sparse = False
         """Whether nearly certain elements are coded in groups (entropy.sparse), as their stream's header tells."""
         self.hypotheses = False
         """Whether P frames say for each cell what it is predicted from (nn.hypotheses), as their stream's header tells."""
+
+    def follow(self, hypotheses: bool, sparse: bool, loop_filter: bool) -> None:
+        """Obey what a stream's header says of its frames."""
+        self.hypotheses, self.sparse, self.loop_filter = hypotheses, sparse, loop_filter
 
     # -- the exact path ------------------------------------------------------------------------------------------
 
@@ -182,8 +192,15 @@ class FlagshipCoder:
             if name == MOTION and self.hypotheses:
                 lasting = bool(decoder.get_bits(1, 1, CHOICES)[0])
                 choices, statistics = read_choices(decoder, latent_size(*size), *self._choices_before(previous))
+        filters = read_filters(decoder, self._filters_before(kind, previous)) if self.loop_filter else None
         decoder.finish()
-        return Parsed(latents, masks, dict(decoder.bits), time.perf_counter() - started - whole + coding, choices, statistics, lasting)
+        return Parsed(latents, masks, dict(decoder.bits), time.perf_counter() - started - whole + coding, choices, statistics, lasting, filters)
+
+    @staticmethod
+    def _filters_before(kind: str, previous: Parsed | None) -> FilterState | None:
+        if kind == "I":
+            return None
+        return FilterState() if previous is None or previous.filters is None else previous.filters
 
     @staticmethod
     def _choices_before(previous: Parsed | None) -> tuple[np.ndarray | None, ChoiceStatistics]:
@@ -236,6 +253,18 @@ class FlagshipCoder:
         """Latents to a picture of whole latent positions (crop it to the true size).
 
         ``predicted``: what a P frame is predicted from, where the encoder has computed it already."""
+        planes, past = self._picture(kind, parsed, quality, reference, predicted)
+        return self._filtered(planes, past, parsed)
+
+    @staticmethod
+    def _filtered(planes: tuple[Tensor, Tensor], past: Past, parsed: Parsed) -> Planes:
+        if parsed.filters is None:
+            return Planes(*to_samples(*planes), past)
+        return Planes(*apply_filters(*planes, parsed.filters.planes), past)
+
+    def _picture(self, kind: str, parsed: Parsed, quality: int, reference: Planes | None,
+                 predicted: Prediction | None) -> tuple[tuple[Tensor, Tensor], Past]:
+        """Planes before they are filtered and rounded, and how they came from frames before."""
         q = torch.tensor([quality], device=self.device)
         y = parsed.latents[CONTEXTUAL].values.to(self.device)
         with self._precision():
@@ -247,7 +276,7 @@ class FlagshipCoder:
                     predicted = self._predict(ways_back(step, reference.past), hidden, reference.past, parsed.choices, parsed.lasting,
                                               needs_context=self.model.inter.decoder.reads_context)
                 packed, past = self.model.inter.synthesise(y, predicted.packed, predicted.context, q), predicted.past
-        return Planes(*to_samples(*self.model.layers.unpack(packed.float())), past)
+        return self.model.layers.unpack(packed.float()), past
 
     def _precision(self) -> torch.autocast:
         """bfloat16 convolutions on CUDA, except in exact models. On a CPU float32: not every one has bfloat16 instructions, and the pictures would
@@ -277,7 +306,7 @@ class FlagshipCoder:
         with self._precision():
             y, z = self.model.intra.analyse(self.model.layers.pack(source.y, source.uv), q)
         parsed, modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None, self._worth(importance, y))
-        return self._coded("I", encoder, {CONTEXTUAL: parsed}, modes, quality)
+        return self._coded("I", encoder, {CONTEXTUAL: parsed}, modes, quality, source=source, search=True)
 
     @torch.inference_mode()
     def encode_inter(self, source: Planes, quality: int, size: tuple[int, int], before: Planes, reference: Planes, previous: Parsed | None,
@@ -313,13 +342,19 @@ class FlagshipCoder:
             predicted = self._predict(ways, hidden, reference.past, choices, lasting)
             y, z = self.model.inter.analyse(current, predicted.packed, predicted.context, q)
         contextual, modes = self._write(encoder, "P", CONTEXTUAL, y, z, quality, size, {MOTION: motion[0]}, previous, self._worth(importance, y))
-        coded = self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (*motion_modes, *modes), quality, predicted)
+        # Filters are looked for in the first P frame and in the best ones.
+        search = lasting or previous is None or MOTION not in previous.latents
+        coded = self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (*motion_modes, *modes), quality, predicted, source, previous, search)
         coded.parsed.choices, coded.parsed.statistics, coded.parsed.lasting = choices, statistics, lasting and self.hypotheses
         return coded
 
     def choose(self, source: Planes, ways: Ways, worth: float | Tensor, before: np.ndarray | None, statistics: ChoiceStatistics) -> np.ndarray:
         """Choices of predictions, see codecs.prediction_choice."""
         return choose_predictions(source.y, source.uv, ways, worth, before, statistics)
+
+    def choose_filters(self, real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], worth: float, before: FilterState | None, search: bool) -> FilterPlanes:
+        """Loop filters, see codecs.filter_choice."""
+        return choose_filters(real, source, worth, before, search)
 
     def _worth(self, importance: Tensor | None, y: Tensor) -> Tensor | None:
         """Bits that a squared step is worth at each element of a contextual latent y (1, C, h, w)."""
@@ -379,10 +414,21 @@ class FlagshipCoder:
         return choose_mask(symbols, scale, derived, lam, modes, residual, PRICES[name])
 
     def _coded(self, kind: str, encoder: FrameEncoder, parts: dict[str, tuple[Fixed, np.ndarray]], modes: tuple[int, ...], quality: int,
-               predicted: Prediction | None = None) -> Coded:
+               predicted: Prediction | None = None, source: Planes | None = None, previous: Parsed | None = None, search: bool = False) -> Coded:
+        """``source``, ``previous`` for loop filters; ``search``: look for new ones."""
+        parsed = Parsed({n: p[0] for n, p in parts.items()}, {n: p[1] for n, p in parts.items()})
+        if not self.loop_filter:
+            planes = self.reconstruct(kind, parsed, quality, None, predicted)
+        else:
+            real, past = self._picture(kind, parsed, quality, None, predicted)
+            before = self._filters_before(kind, previous)
+            step = float(quantiser_step(torch.tensor([quality]), self.model.config.step_gain))
+            chosen = self.choose_filters(real, (source.y, source.uv), self.lambdas[CONTEXTUAL] / step**2, before, search)
+            parsed.filters = write_filters(encoder, chosen, before)
+            planes = self._filtered(real, past, parsed)
         payload = encoder.finish()
-        parsed = Parsed({n: p[0] for n, p in parts.items()}, {n: p[1] for n, p in parts.items()}, dict(encoder.bits))
-        return Coded(modes, payload, parsed, self.reconstruct(kind, parsed, quality, None, predicted))
+        parsed.bits = dict(encoder.bits)
+        return Coded(modes, payload, parsed, planes)
 
 
 def code_parts(prior: LatentPrior, z: Fixed, temporal: list[Fixed], quality: int, size: tuple[int, int],

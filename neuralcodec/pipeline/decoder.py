@@ -131,7 +131,8 @@ class StreamDecoder:
     def _decode_group(self, job: Job[tuple, Result]) -> None:
         torch.set_num_threads(self._threads)
         coder = coder_for(self.loaded.model, self.device)
-        coder.hypotheses, coder.sparse = self.reader.header.hypotheses, self.reader.header.sparse
+        header = self.reader.header
+        coder.follow(header.hypotheses, header.sparse, header.loop_filter)
         parsed: queue.Queue = queue.Queue(PARSE_AHEAD)
         over = threading.Event()
         thread = threading.Thread(target=self._parse_group, args=(job, coder, parsed, over), daemon=True)

@@ -59,6 +59,8 @@ class EncodeOptions:
     """Whether intra frames, and P frames that are the best of the cascade, are filtered along motion before they are coded, see codecs.temporal_filter."""
     hypotheses: bool = True
     """Whether P frames say for each cell what it is predicted from (nn.hypotheses), where the model has P frames."""
+    loop_filter: bool = True
+    """Whether frames are filtered as the encoder finds best (nn.loop_filter), in videos."""
     sparse: bool = True
     """Whether nearly certain elements of latents are coded in groups (entropy.sparse), in videos."""
     route: str | None = None
@@ -100,7 +102,8 @@ class StreamEncoder:
             arithmetic=Arithmetic.EXACT if loaded.exact else Arithmetic.FLOAT_PICTURES, level_locked=loaded.level_locked,
             gop_size=options.gop, quality=self.quality, side_streams=side_streams, metadata=metadata or {}, chapters=chapters, encoder=program,
             hypotheses=options.hypotheses and options.gop != 1 and not video.still,
-            sparse=options.sparse and not loaded.intra_only and not video.still)
+            sparse=options.sparse and not loaded.intra_only and not video.still,
+            loop_filter=options.loop_filter and not loaded.intra_only and not video.still)
         apply_widths(loaded.model, loaded.widths[options.level - 1])
         place(loaded.model, device)
         prepare_exact(device)
@@ -152,7 +155,7 @@ class StreamEncoder:
     def _encode_group(self, job: Job[Frame | SidePacket, _Result]) -> None:
         torch.set_num_threads(self.options.threads)
         coder = coder_for(self.loaded.model, self.device, self.options.route)
-        coder.hypotheses, coder.sparse = self.header.hypotheses, self.header.sparse
+        coder.follow(self.header.hypotheses, self.header.sparse, self.header.loop_filter)
         if self.options.mask_modes is not None:
             coder.mask_modes = self.options.mask_modes
         size = (self.video.height, self.video.width)

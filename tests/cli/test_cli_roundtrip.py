@@ -168,12 +168,13 @@ def test_how_a_video_is_coded_is_the_same_in_a_batch(cli, tmp_path):
     for clip in clips:
         clip.write_bytes(f"YUV4MPEG2 W{WIDTH} H{HEIGHT} F25:1 Ip A1:1 C420jpeg\n".encode() + b"".join(b"FRAME\n" + g for g in grainy))
     coded = {}
-    for flags in ((), ("--no-temporal-filter",), ("--no-hypotheses", "--no-scene-cuts")):
-        folder, alone = tmp_path / f"out{len(flags)}", tmp_path / f"alone{len(flags)}.nvc"
+    for number, flags in enumerate(((), ("--no-temporal-filter",), ("--no-hypotheses", "--no-scene-cuts"), ("--no-loop-filter",))):
+        folder, alone = tmp_path / f"out{number}", tmp_path / f"alone{number}.nvc"
         cli.ok("encode", *clips, "-o", folder, "--model", cli.model, "--quality", 80, *flags)
         cli.encode(clips[0], alone, "--quality", 80, *flags)
         coded[flags] = alone.read_bytes()
         assert {(folder / f"{clip.stem}.nvc").read_bytes() for clip in clips} == {coded[flags]}
         header = json.loads(cli.ok("inspect", "--json", alone, "--model", cli.model).stdout)["header"]
         assert header["hypotheses"] is header["sparse"] is ("--no-hypotheses" not in flags)
-    assert len(set(coded.values())) == 3, "each option does something"
+        assert header["loop_filter"] is ("--no-loop-filter" not in flags)
+    assert len(set(coded.values())) == 4, "each option does something"

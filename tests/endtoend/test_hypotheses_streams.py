@@ -10,6 +10,7 @@ from neuralcodec.bitstream import StreamReader
 from neuralcodec.codecs.files import load_model
 from neuralcodec.core.digest import md5_of_frame
 from neuralcodec.core.types import Frame
+from neuralcodec.entropy.filters import same
 from neuralcodec.nn.hypotheses import STILL
 from neuralcodec.pipeline import DecodeOptions, EncodeOptions
 
@@ -80,6 +81,24 @@ def test_sparse_latents_change_bytes_alone(loaded, stream):
     decoded, expected = rounds.decode(plain.data, loaded), rounds.decode(stream.data, loaded)
     assert [f.parsed.digest_parts() for f in decoded.frames] == [f.parsed.digest_parts() for f in expected.frames]
     assert md5s(decoded) == md5s(expected)
+
+
+def test_loop_filters_bring_pictures_nearer(loaded, stream):
+    """Frames say what they are filtered by; decoders see the same; without them streams are as before."""
+    plain = rounds.encode(loaded, FRAMES, VIDEO, EncodeOptions(quality=40, gop=5, workers=1, scene_cuts=False, loop_filter=False))
+    assert not StreamReader(io.BytesIO(plain.data)).header.loop_filter and StreamReader(io.BytesIO(stream.data)).header.loop_filter
+    assert all(c.parsed.filters is None for c in plain.coded)
+    filters = [c.parsed.filters for c in stream.coded]
+    assert any(p is not None for f in filters for p in f.planes)
+    decoded = rounds.decode(stream.data, loaded)
+    for ours, theirs in zip(filters, (f.parsed.filters for f in decoded.frames), strict=True):
+        assert all(same(a, b) for a, b in zip(ours.planes, theirs.planes, strict=True))
+
+    def error(made):
+        planes = zip((f.frame.planes for f in rounds.decode(made.data, loaded).frames), (f.planes for f in FRAMES), strict=True)
+        return sum(((a.astype(float) - b) ** 2).sum() for p, q in planes for a, b in zip(p, q, strict=True))
+
+    assert error(stream) < error(plain)
 
 
 def test_other_levels_play_it(loaded, stream):

@@ -16,7 +16,7 @@ from exactness import psnr
 
 from neuralcodec.bitstream import Damage, StreamReader
 from neuralcodec.bitstream.header import write_header
-from neuralcodec.codecs.coding import FlagshipCoder
+from neuralcodec.codecs.coding import FlagshipCoder, Parsed
 from neuralcodec.codecs.files import load_model
 from neuralcodec.core.digest import md5_of_frame
 from neuralcodec.core.errors import ModelError, StreamError, UsageError
@@ -84,7 +84,7 @@ def test_estimated_bits_are_the_payloads_bits(quality, loaded):
 
 @pytest.mark.parametrize("mode", [None, *MaskMode], ids=lambda m: m.name if m is not None else "nothing_skipped")
 def test_every_mask_mode_comes_back(mode, loaded):
-    options = EncodeOptions(quality=25, gop=4, workers=1, intra_boost=40, hypotheses=False, mask_modes=() if mode is None else (mode,))
+    options = EncodeOptions(quality=25, gop=4, workers=1, intra_boost=40, hypotheses=False, loop_filter=False, mask_modes=() if mode is None else (mode,))
     stream = rounds.encode(loaded, FRAMES[:4], VIDEO, options)
     decoded = rounds.decode(stream.data, loaded)
     assert [f.parsed.digest_parts() for f in decoded.frames] == [c.parsed.digest_parts() for c in stream.coded]
@@ -295,15 +295,15 @@ def test_frames_without_regular_times(loaded):
 
 
 def test_parsing_a_p_frame_without_its_predecessor(streams, loaded):
-    """The frame after an intra frame needs no predecessor; a later one gives a typed error or other latents, nothing worse."""
+    """The frame after an intra frame needs its filters alone; a later one gives a typed error or other latents, nothing worse."""
     stream, coder = streams(1), FlagshipCoder(loaded.model)
-    coder.hypotheses = True
+    coder.follow(hypotheses=True, sparse=True, loop_filter=True)
 
     def parse(n, previous):
         p = stream.packets[n]
         return coder.parse("P", p.payload, p.modes, p.quality, (HEIGHT, WIDTH), previous)
 
-    first = parse(1, None)
+    first = parse(1, Parsed({}, {}, filters=stream.coded[0].parsed.filters))
     assert first.digest_parts() == parse(1, stream.coded[0].parsed).digest_parts() == stream.coded[1].parsed.digest_parts()
     assert parse(2, first).digest_parts() == stream.coded[2].parsed.digest_parts()
     for n in range(2, GOP):

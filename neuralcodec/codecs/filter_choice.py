@@ -1,0 +1,131 @@
+"""Loop filters of a frame, as an encoder finds them: nn.loop_filter says what they do, entropy.filters what they cost.
+
+Coefficients minimise squared error plus bits (a Wiener filter, rounded with care). Sums are of integers in float64, so that bytes do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from neuralcodec.entropy.filters import CLASS_COUNTS, LIMIT, Coefficients, FilterPlanes, FilterState, expected, same
+from neuralcodec.entropy.tables import cost_bits
+from neuralcodec.nn.loop_filter import BLOCK, CLASSES, COEFFICIENT_FRAC, SAMPLE_FRAC, TAPS, activity_classes, filter_samples, to_sixteenths
+
+SAMPLES = 120_000
+"""So many samples of a plane are looked at, in rows of blocks spread over it."""
+WORTH = 2.0
+"""Beside what a squared step is worth where a residual is rounded (coding.LAMBDAS): what is nearer predicts better too."""
+FOLLOWING = 4.0
+"""Frames that a new filter of a P frame is reckoned to serve."""
+PLANE_WEIGHTS = (6 / 8, 4 / 8, 4 / 8)
+"""Of squared errors, a sample; chroma has a quarter of the samples."""
+_ROUNDS = 4
+_UNIT = 2.0 ** (COEFFICIENT_FRAC + 1)
+
+
+@torch.no_grad()
+def choose_filters(real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], worth: float, before: FilterState | None, search: bool) -> FilterPlanes:
+    """Filters for planes y (1, 1, H, W), uv (1, 2, H/2, W/2) before they are rounded, by those of the ``source``.
+
+    ``worth``: bits for a squared sample; ``before``: as entropy.filters has it; ``search``: look for new ones, not only among those that were sent."""
+    chosen: list[Coefficients] = []
+    for index, (x, s) in enumerate(zip(_planes(real), _planes(source), strict=True)):
+        sent = None if before is None else before.sent[index]
+        price = WORTH * worth * PLANE_WEIGHTS[index]
+        candidates: list[tuple[float, Coefficients]] = [(0.0, None)]
+        if sent is not None:
+            candidates.append((0.0, sent))
+        if search:
+            new = _best_new(x, s, price * (FOLLOWING if before is not None else 1.0), sent, CLASS_COUNTS if index == 0 else (1,))
+            if new is not None and not same(new[1], sent):
+                candidates.append((new[0] / (FOLLOWING if before is not None else 1.0), new[1]))
+        costs = [bits + price * _error(x, s, c) for bits, c in candidates] if len(candidates) > 1 else [0.0]
+        chosen.append(candidates[int(np.argmin(costs))][1])
+    return tuple(chosen)
+
+
+def _planes(planes: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    y, uv = planes
+    return y, uv[:, :1], uv[:, 1:]
+
+
+def _error(x: Tensor, source: Tensor, coefficients: Coefficients) -> float:
+    """Squared error of the plane as it would be decoded."""
+    decoded = torch.floor(x + 0.5).clamp_(0, 255) if coefficients is None else filter_samples(x, coefficients)
+    return float((decoded - source).double().square().sum())
+
+
+def _best_new(x: Tensor, source: Tensor, price: float, sent: Coefficients, counts: tuple[int, ...]) -> tuple[float, Coefficients] | None:
+    """The new filter with the least bits and error, with its bits; None for one that is not worth them."""
+    grams, crosses, share = _statistics(x, source, CLASSES if len(counts) > 1 else 1)
+    best: tuple[float, float, Coefficients] | None = None
+    for count in counts:
+        gram, cross = (a.reshape(count, -1, *a.shape[1:]).sum(1) for a in (grams, crosses))
+        base, table = expected(sent, count)
+        found = [_solve(g, c, price * share, b, table) for g, c, b in zip(gram, cross, base, strict=True)]
+        total = sum(f[0] for f in found)
+        if best is None or total < best[0]:
+            best = total, sum(f[1] for f in found), np.stack([f[2] for f in found])
+    return None if best is None or best[0] >= 0 else (best[1] + 3, best[2])
+
+
+def _statistics(x: Tensor, source: Tensor, classes: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Sums over samples by class, in sixteenths: of products of what taps read (K, 12, 12), and of these with the error (K, 12); and how many samples of the
+    plane stand for one of those that were looked at."""
+    n = to_sixteenths(x)
+    rows, width = n.shape[2] // BLOCK, n.shape[3]
+    step = max(1, round(rows * BLOCK * width / SAMPLES))
+    kept = torch.arange(step // 2, rows, step) if step < rows else torch.arange(rows)
+    padded = F.pad(n, (2, 2, 2, 2), mode="replicate")[0, 0]
+    lines = (kept[:, None] * BLOCK + torch.arange(BLOCK)).reshape(-1)
+
+    def at(dy: int, dx: int) -> Tensor:
+        return padded[lines + 2 + dy, 2 + dx : 2 + dx + width]
+
+    centre = at(0, 0)
+    taps = torch.stack([at(dy, dx) + at(-dy, -dx) - 2 * centre for dy, dx in TAPS]).double()  # (12, rows, W)
+    error = ((source[0, 0][lines] * (1 << SAMPLE_FRAC)) - centre).double()
+    flat, target = taps.flatten(1), error.flatten()
+    if classes == 1:
+        grams, crosses = (flat @ flat.T)[None], (flat @ target)[None]
+    else:
+        where = activity_classes(n)[kept].repeat_interleave(BLOCK, 0).repeat_interleave(BLOCK, 1).flatten()
+        parts = [torch.nonzero(where == c)[:, 0] for c in range(classes)]
+        members = [(flat[:, p], target[p]) for p in parts]
+        grams, crosses = torch.stack([f @ f.T for f, _ in members]), torch.stack([f @ t for f, t in members])
+    return grams.numpy(), crosses.numpy(), rows * BLOCK / len(lines)
+
+
+def _solve(gram: np.ndarray, cross: np.ndarray, price: float, base: np.ndarray, table: int) -> tuple[float, float, np.ndarray]:
+    """Coefficients (12,) of one class: what they cost in all (error, less that without a filter, times ``price``, and bits), their bits, and they."""
+    gram, cross = gram * (price / (_UNIT * 16) ** 2), cross * (2 * price / (_UNIT * 16 * 16))
+    ridge = np.eye(len(cross)) * max(np.trace(gram) / len(cross) * 1e-6, 1e-9)
+    start = np.clip(np.rint(np.linalg.solve(gram + ridge, cross / 2)), -LIMIT, LIMIT).astype(np.int64)
+    bits = _bits(table)
+
+    def total(w: np.ndarray) -> float:
+        return float(w @ gram @ w - w @ cross + bits[w - base + 2 * LIMIT].sum())
+
+    best = min((total(w), tuple(w)) for w in (start, np.clip(base, -LIMIT, LIMIT)))
+    cost, w = best[0], np.array(best[1])
+    for _ in range(_ROUNDS):
+        changed = False
+        for i in range(len(w)):
+            for value in (w[i] - 1, w[i] + 1, w[i] + np.sign(base[i] - w[i]) * 3, base[i], 0):
+                if -LIMIT <= value <= LIMIT and value != w[i]:
+                    other = w.copy()
+                    other[i] = value
+                    if (t := total(other)) < cost - 1e-9:
+                        cost, w, changed = t, other, True
+        if not changed:
+            break
+    return cost, float(bits[w - base + 2 * LIMIT].sum()), w
+
+
+def _bits(table: int) -> np.ndarray:
+    """Of differences -2 LIMIT .. 2 LIMIT."""
+    differences = np.arange(-2 * LIMIT, 2 * LIMIT + 1)
+    return cost_bits(differences, np.full(differences.shape, table))

@@ -1,0 +1,75 @@
+"""Loop filters of decoded planes: the same integers as the reference decoder's, in strips or whole, and what they do to a picture."""
+
+import numpy as np
+import pytest
+import torch
+
+from bitstream_spec.reference.filters import filter_plane
+from neuralcodec.nn import loop_filter
+from neuralcodec.nn.loop_filter import TAPS, activity_classes, apply_filters, filter_samples
+
+FRAC = 14
+
+
+def plane(seed, height, width, low=-20.0, high=275.0):
+    """Rough on the left, smooth on the right, multiples of 2^-14, beyond the range of samples here and there."""
+    rng = np.random.default_rng(seed)
+    rough = rng.uniform(low, high, (height, width))
+    smooth = rng.uniform(low, high) + rng.normal(0, 0.8, (height, width))
+    x = np.where(np.arange(width) < width / 2, rough, smooth)
+    return torch.from_numpy(np.round(x * 2**FRAC) / 2**FRAC).float()[None, None]
+
+
+def draw(seed, classes, largest=31):
+    return np.random.default_rng(seed).integers(-largest, largest + 1, (classes, len(TAPS)))
+
+
+@pytest.mark.parametrize("classes", [1, 2, 4])
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (48, 32), (96, 176), (8, 8)])
+def test_the_reference_decoder_gives_the_same(classes, height, width):
+    for seed in range(3):
+        x, w = plane(seed, height, width), draw(seed, classes)
+        expected = filter_plane(np.round(x[0, 0].double().numpy() * 2**FRAC).astype(np.int64), w)
+        assert np.array_equal(filter_samples(x, w)[0, 0].numpy(), expected)
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+def test_strips_do_not_show(classes, monkeypatch):
+    x, w = plane(4, 96, 80), draw(4, classes, 12)
+    whole = filter_samples(x, w)
+    for strip in (1, 80 * 12, 80 * 52):
+        monkeypatch.setattr(loop_filter, "STRIP", strip)
+        assert torch.equal(filter_samples(x, w), whole)
+
+
+def test_the_largest_sums_are_exact():
+    """All coefficients and samples at their limits, in float32 and in float64."""
+    for sign in (-1, 1):
+        w = np.full((1, 12), 31 * sign)
+        x = torch.where(torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(1)) < 0.5, 0.0, 255.0)
+        assert torch.equal(filter_samples(x, w).double(), filter_samples(x.double(), w))
+
+
+def test_without_coefficients_samples_are_rounded_by_way_of_sixteenths():
+    x = torch.tensor([0.4, 0.5, 254.46, 254.49, 300, -7]).repeat(64)[None, None].reshape(1, 1, 16, 24)
+    assert torch.equal(filter_samples(x, np.zeros((1, 12), np.int64)), torch.tensor([0, 1, 254, 255, 255, 0.0]).repeat(64).reshape(1, 1, 16, 24))
+    y, uv = apply_filters(x, torch.cat([x, x], 1), (None, None, np.zeros((1, 12), np.int64)))
+    assert torch.equal(y[0, 0, 0, :4], torch.tensor([0, 1, 254, 254.0])) and torch.equal(uv[0, 0, 0, :4], y[0, 0, 0, :4])
+    assert uv[0, 1, 0, 3] == 255
+
+
+def test_classes_tell_rough_from_smooth():
+    x = loop_filter.to_sixteenths(plane(5, 64, 64))
+    classes = activity_classes(x)
+    assert classes.shape == (16, 16) and (classes[:, :7] == 3).all() and (classes[:, 10:] < 3).all()
+    assert (activity_classes(torch.full((1, 1, 16, 16), 900.0)) == 0).all()
+
+
+def test_a_filter_weighs_both_sides():
+    x = torch.zeros(1, 1, 16, 16)
+    x[0, 0, 8, 8] = 128
+    for i, (dy, dx) in enumerate(TAPS):
+        w = np.zeros((1, 12), np.int64)
+        w[0, i] = 16
+        out = filter_samples(x, w)[0, 0]
+        assert out[8 + dy, 8 + dx] == out[8 - dy, 8 - dx] == 16 and out[8, 8] == 96 and out.sum() == 128
