@@ -176,7 +176,9 @@ def read_header(data: bytes) -> tuple[dict[str, Any], int]:
     h |= {"hypotheses": bool(features & HYPOTHESES), "sparse": bool(features & SPARSE), "loop_filter": bool(features & LOOP_FILTER)}
     if features & FULL_CHROMA:
         _within(h["still"], 1, 1)
-    if features & HYPOTHESES:
+    if features & LOOP_FILTER and features & TILES:
+        raise StreamError("loop filters in a picture in tiles")
+    if features & (HYPOTHESES | SPARSE):
         _within(h["still"], 0, 0)
     if bool(features & FULL_CHROMA) != (h["pixel_format"] == 2):
         raise StreamError("4:4:4 without its feature, or the other way round")

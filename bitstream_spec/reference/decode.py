@@ -58,7 +58,7 @@ def decode(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Late
         if stream.tile_size:
             if frame.number or frame.masks or frame.payload:
                 raise StreamError("a picture in tiles whose frame packet is not empty, or a second one")
-            yield frame, {"contextual": joined(stream, model, stream.tiles)}
+            yield frame, joined(stream, model, stream.tiles)
             continue
         reference = read_frame(
             model.tensors,
@@ -76,8 +76,8 @@ def decode(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Late
         yield frame, reference
 
 
-def joined(stream: Stream, model: Model, parts: list[Part]) -> Latent:
-    """The latent of a picture from its tiles (or from the only part of one without). Raises StreamError."""
+def joined(stream: Stream, model: Model, parts: list[Part]) -> dict[str, Latent | Filters]:
+    """The latent of a picture from its tiles; from the only part of one without also its filters. Raises StreamError."""
     height, width = stream.header["height"], stream.header["width"]
     size = stream.tile_size or 65536
     columns = -(-width // size)
@@ -89,9 +89,10 @@ def joined(stream: Stream, model: Model, parts: list[Part]) -> Latent:
         for left in range(0, width, size):
             part = parts[top // size * columns + left // size]
             tile = min(size, height - top), min(size, width - left)
-            row.append(read_frame(model.tensors, "I", part.payload, part.masks, part.quality, *tile, None)["contextual"])
+            found = read_frame(model.tensors, "I", part.payload, part.masks, part.quality, *tile, None, loop_filter=stream.header["loop_filter"])
+            row.append(found["contextual"])
         rows.append(Latent(*(np.concatenate([getattr(tile, name) for tile in row], 2) for name in ("value", "mask"))))
-    return Latent(*(np.concatenate([getattr(row, name) for row in rows], 1) for name in ("value", "mask")))
+    return found | {"contextual": Latent(*(np.concatenate([getattr(row, name) for row in rows], 1) for name in ("value", "mask")))}
 
 
 def decode_alpha(stream: Stream, model: Model) -> np.ndarray | None:
@@ -108,7 +109,7 @@ def decode_alpha(stream: Stream, model: Model) -> np.ndarray | None:
 
 def _plane(stream: Stream, model: Model, side: ExactPictures, parts: list[Part], quality: int) -> np.ndarray:
     """What a gray picture of these parts shows, uint8 (height, width)."""
-    y = side.picture("I", {"contextual": joined(stream, model, parts)}, quality, None)[0]
+    y = side.picture("I", joined(stream, model, parts), quality, None)[0]
     return y[: stream.header["height"], : stream.header["width"]].astype(np.uint8)
 
 

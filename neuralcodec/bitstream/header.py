@@ -87,8 +87,10 @@ def _values(header: StreamHeader) -> dict[str, Any]:
         raise StreamError(f"header.tile_units: tiles are for stills, and multiples of {syntax.TILE_UNIT} luma samples")
     if video.full_chroma and (video.gray or not video.still):
         raise StreamError("header.pixel_format: 4:4:4 is for stills in colour")
-    if video.still and (header.hypotheses or header.sparse or header.loop_filter):
-        raise StreamError("header.required_features: a still picture has no predictions, no sparse latents and no loop filters")
+    if video.still and (header.hypotheses or header.sparse):
+        raise StreamError("header.required_features: a still picture has no predictions, and no sparse latents")
+    if header.tile_size and header.loop_filter:
+        raise StreamError("header.required_features: a picture in tiles has no loop filters")
     features = {syntax.Feature.TILES: header.tile_size, syntax.Feature.FULL_CHROMA: video.full_chroma, syntax.Feature.HYPOTHESES: header.hypotheses,
                 syntax.Feature.SPARSE: header.sparse, syntax.Feature.LOOP_FILTER: header.loop_filter}
     return {
@@ -167,9 +169,11 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
     full_chroma = values["pixel_format"] == _FULL_CHROMA
     if full_chroma != bool(features & syntax.Feature.FULL_CHROMA) or (full_chroma and not values["still"]):
         raise StreamError("header.pixel_format: 4:4:4 needs feature 2, and is for still pictures")
-    of_videos = {name: bool(features & syntax.Feature[name.upper()]) for name in ("hypotheses", "sparse", "loop_filter")}
-    if any(of_videos.values()) and values["still"]:
-        raise StreamError("header.required_features: predictions by cell, sparse latents or loop filters in a still picture")
+    flags = {name: bool(features & syntax.Feature[name.upper()]) for name in ("hypotheses", "sparse", "loop_filter")}
+    if (flags["hypotheses"] or flags["sparse"]) and values["still"]:
+        raise StreamError("header.required_features: predictions by cell or sparse latents in a still picture")
+    if flags["loop_filter"] and tile_size:
+        raise StreamError("header.required_features: loop filters in a picture in tiles")
     most = limits.max_tiled_pixels if tile_size else limits.max_pixels
     if values["width"] * values["height"] > most:
         raise LimitError(f"{values['width']}x{values['height']} pixels, above the reader's limit {most}")
@@ -195,7 +199,7 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
             full_chroma=full_chroma,
         ),
         tile_size=tile_size,
-        **of_videos,
+        **flags,
         arithmetic=Arithmetic(values["arithmetic"]),
         level_locked=bool(values["level_locked"]),
         side_streams=tuple(SideStream(**stream) for stream in values["side_streams"]),

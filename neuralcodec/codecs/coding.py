@@ -352,6 +352,12 @@ class FlagshipCoder:
         """Choices of predictions, see codecs.prediction_choice."""
         return choose_predictions(source.y, source.uv, ways, worth, before, statistics)
 
+    def _write_filters(self, encoder: FrameEncoder, real: tuple[Tensor, Tensor], source: Planes, quality: int, before: FilterState | None, search: bool) -> FilterState:
+        """``real``: planes before they are filtered and rounded; ``search``: look for new filters."""
+        step = float(quantiser_step(torch.tensor([quality]), self.model.config.step_gain))
+        chosen = self.choose_filters(real, (source.y, source.uv), self.lambdas[CONTEXTUAL] / step**2, before, search)
+        return write_filters(encoder, chosen, before)
+
     def choose_filters(self, real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], worth: float, before: FilterState | None, search: bool) -> FilterPlanes:
         """Loop filters, see codecs.filter_choice."""
         return choose_filters(real, source, worth, before, search)
@@ -421,10 +427,7 @@ class FlagshipCoder:
             planes = self.reconstruct(kind, parsed, quality, None, predicted)
         else:
             real, past = self._picture(kind, parsed, quality, None, predicted)
-            before = self._filters_before(kind, previous)
-            step = float(quantiser_step(torch.tensor([quality]), self.model.config.step_gain))
-            chosen = self.choose_filters(real, (source.y, source.uv), self.lambdas[CONTEXTUAL] / step**2, before, search)
-            parsed.filters = write_filters(encoder, chosen, before)
+            parsed.filters = self._write_filters(encoder, real, source, quality, self._filters_before(kind, previous), search)
             planes = self._filtered(real, past, parsed)
         payload = encoder.finish()
         parsed.bits = dict(encoder.bits)

@@ -78,9 +78,9 @@ def _statistics(x: Tensor, source: Tensor, classes: int) -> tuple[np.ndarray, np
     n = to_sixteenths(x)
     rows, width = n.shape[2] // BLOCK, n.shape[3]
     step = max(1, round(rows * BLOCK * width / SAMPLES))
-    kept = torch.arange(step // 2, rows, step) if step < rows else torch.arange(rows)
+    kept = torch.arange(step // 2 if step < rows else 0, rows, step if step < rows else 1, device=x.device)
     padded = F.pad(n, (2, 2, 2, 2), mode="replicate")[0, 0]
-    lines = (kept[:, None] * BLOCK + torch.arange(BLOCK)).reshape(-1)
+    lines = (kept[:, None] * BLOCK + torch.arange(BLOCK, device=x.device)).reshape(-1)
 
     def at(dy: int, dx: int) -> Tensor:
         return padded[lines + 2 + dy, 2 + dx : 2 + dx + width]
@@ -96,7 +96,7 @@ def _statistics(x: Tensor, source: Tensor, classes: int) -> tuple[np.ndarray, np
         parts = [torch.nonzero(where == c)[:, 0] for c in range(classes)]
         members = [(flat[:, p], target[p]) for p in parts]
         grams, crosses = torch.stack([f @ f.T for f, _ in members]), torch.stack([f @ t for f, t in members])
-    return grams.numpy(), crosses.numpy(), rows * BLOCK / len(lines)
+    return grams.cpu().numpy(), crosses.cpu().numpy(), rows * BLOCK / len(lines)
 
 
 def _solve(gram: np.ndarray, cross: np.ndarray, price: float, base: np.ndarray, table: int) -> tuple[float, float, np.ndarray]:

@@ -22,6 +22,7 @@ from neuralcodec.codecs.coding import CONTEXTUAL, FlagshipCoder, Parsed, Planes
 from neuralcodec.codecs.intra import in_steps
 from neuralcodec.codecs.prior import LATENT_LIMIT, MEAN_FRAC
 from neuralcodec.entropy import FrameEncoder
+from neuralcodec.entropy.filters import FilterState
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import ALIGN, UNIT
 
@@ -59,7 +60,8 @@ class TileCoder(FlagshipCoder):
 
     @torch.inference_mode()
     def encode_tile(self, window: Planes, rows: Span, columns: Span, quality: int) -> tuple[tuple[int, ...], bytes, Parsed]:
-        """``window``: padded planes of the outer spans. Returns mask modes, payload and what a decoder reads in it."""
+        """``window``: padded planes of the outer spans, which are the inner ones where loop filters are on. Returns mask modes, payload and what a decoder
+        reads in it."""
         q = torch.tensor([quality], device=self.device)
         intra = self.model.intra
         with self._precision():
@@ -68,17 +70,22 @@ class TileCoder(FlagshipCoder):
             z = intra.hyper_analysis(y, q)
         encoder = FrameEncoder()
         (latent, mask), modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, (rows.size, columns.size), {}, None)
+        parsed = Parsed({CONTEXTUAL: latent}, {CONTEXTUAL: mask})
+        if self.loop_filter:
+            real, _ = self._picture("I", parsed, quality, None, None)
+            parsed.filters = self._write_filters(encoder, real, window, quality, None, True)
         payload = encoder.finish()
-        return modes, payload, Parsed({CONTEXTUAL: latent}, {CONTEXTUAL: mask}, dict(encoder.bits))
+        parsed.bits = dict(encoder.bits)
+        return modes, payload, parsed
 
     def parse_tile(self, payload: bytes, modes: tuple[int, ...], quality: int, size: tuple[int, int]) -> Parsed:
         """Latents of a tile of ``size`` (height, width). Raises StreamError."""
         return self.parse("I", payload, modes, quality, size, None)
 
     @torch.inference_mode()
-    def synthesise_tile(self, latent: np.ndarray, rows: Span, columns: Span, quality: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """``latent`` (C, h, w) int16 of the outer spans -> uint8 planes of the inner ones."""
-        picture = self.reconstruct("I", Parsed({CONTEXTUAL: as_fixed(latent)}, {}), quality, None)
+    def synthesise_tile(self, latent: np.ndarray, rows: Span, columns: Span, quality: int, filters: FilterState | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``latent`` (C, h, w) int16 of the outer spans -> uint8 planes of the inner ones. ``filters``: the loop filters of a picture in one tile."""
+        picture = self.reconstruct("I", Parsed({CONTEXTUAL: as_fixed(latent)}, {}, filters=filters), quality, None)
         y = _inner(picture.y[0, 0], rows, columns, 1).to(torch.uint8).cpu().numpy()
         u, v = _inner(picture.uv[0], rows, columns, 2).to(torch.uint8).cpu().numpy()
         return y, u, v

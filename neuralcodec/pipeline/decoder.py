@@ -66,6 +66,8 @@ class StreamDecoder:
         if (header.arithmetic is Arithmetic.EXACT) != loaded.exact:
             raise StreamError(f"the stream says that its pictures are {'' if header.arithmetic is Arithmetic.EXACT else 'not '}exact; those of "
                               f"model {loaded.name!r} are{'' if loaded.exact else ' not'}")
+        if header.loop_filter and loaded.intra_only:
+            raise StreamError(f"the stream has loop filters, which model {loaded.name!r} cannot have")
         level = header.level if options.level is None else options.level
         if not 1 <= level <= header.levels:
             raise UsageError(f"level {level}: the stream has levels {', '.join(map(str, range(1, header.levels + 1)))}")

@@ -60,7 +60,7 @@ class EncodeOptions:
     hypotheses: bool = True
     """Whether P frames say for each cell what it is predicted from (nn.hypotheses), where the model has P frames."""
     loop_filter: bool = True
-    """Whether frames are filtered as the encoder finds best (nn.loop_filter), in videos."""
+    """Whether frames, and pictures that are not in tiles, are filtered as the encoder finds best (nn.loop_filter), where the model is a flagship."""
     sparse: bool = True
     """Whether nearly certain elements of latents are coded in groups (entropy.sparse), in videos."""
     route: str | None = None

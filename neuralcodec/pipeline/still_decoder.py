@@ -76,7 +76,9 @@ class StillDecoder:
         self._threads = options.threads or max(1, cores // self.workers)
 
     def _coder(self) -> FlagshipCoder:
-        return TileCoder(self.loaded.model, self.device) if self.tiles else coder_for(self.loaded.model, self.device)
+        coder = TileCoder(self.loaded.model, self.device) if self.tiles else coder_for(self.loaded.model, self.device)
+        coder.loop_filter = self.reader.header.loop_filter
+        return coder
 
     # -- parsing ---------------------------------------------------------------------------------------------------
 
@@ -237,7 +239,7 @@ class _Assembly:
             return tensors_to_planes(picture.y, picture.uv, *decoder.size)
         if decoder.thumbnail:
             return coder.thumbnail_tile(window, rows, columns, self._quality)
-        return coder.synthesise_tile(window, rows, columns, self._quality)
+        return coder.synthesise_tile(window, rows, columns, self._quality, self._parsed.filters)
 
     def _store(self, rows: Span, columns: Span, planes: Sequence[np.ndarray]) -> None:
         for target, samples, step in zip(self._planes, planes, self._steps, strict=True):

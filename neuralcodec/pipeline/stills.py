@@ -134,7 +134,7 @@ class StillEncoder:
         if tiled:
             writer.write_frame(FramePacket(True, 0, b""))
         workers = self.options.workers or (core_count() if self.device.type == "cpu" else 2)
-        runner: JobRunner = JobRunner(self._worker(verify), workers=workers if tiled else 1, budget=2 * workers, cost=lambda item: 1)
+        runner: JobRunner = JobRunner(self._worker(verify, self._loop_filter(size)), workers=workers if tiled else 1, budget=2 * workers, cost=lambda item: 1)
         count = len(spans(video.height, size, 0)) * len(spans(video.width, size, 0)) * (1 + source.has_alpha + len(CHROMA) * video.full_chroma)
         digest, picture_bytes = hashlib.md5(usedforsecurity=False), 0
         for done, (tile, modes, payload) in enumerate(runner.run(self._feed(source, size)), 1):
@@ -163,7 +163,11 @@ class StillEncoder:
         return StreamHeader(
             video=video, model_id=loaded.identity, model_name=loaded.name, width_tables=loaded.widths, level=self.options.level,
             arithmetic=Arithmetic.EXACT if loaded.exact else Arithmetic.FLOAT_PICTURES, level_locked=loaded.level_locked, gop_size=1,
-            quality=self.quality, encoder=self.program, tile_size=tile_size)
+            quality=self.quality, encoder=self.program, tile_size=tile_size, loop_filter=self._loop_filter(tile_size))
+
+    def _loop_filter(self, tile_size: int) -> bool:
+        # Tiles have no filters: each would have to be filtered by those of its neighbours too, in part.
+        return self.options.loop_filter and self.tiles and not tile_size
 
     def _feed(self, source: StillSource, size: int) -> Callable:
         video = source.properties
@@ -179,10 +183,11 @@ class StillEncoder:
 
         return feed
 
-    def _worker(self, verify: bool) -> Callable[[Job], None]:
+    def _worker(self, verify: bool, loop_filter: bool) -> Callable[[Job], None]:
         def work(job: Job[_Tile, tuple[_Tile, tuple[int, ...], bytes]]) -> None:
             torch.set_num_threads(self.options.threads)
             coder = TileCoder(self.loaded.model, self.device) if self.tiles else coder_for(self.loaded.model, self.device, self.options.route)
+            coder.loop_filter = loop_filter
             for tile in job:
                 window = Planes(*planes_to_tensors(tile.planes, self.device))
                 quality, shape = self._alpha_quality if tile.kind == ALPHA else self.quality, (tile.rows.size, tile.columns.size)

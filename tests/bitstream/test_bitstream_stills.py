@@ -106,13 +106,14 @@ def test_sparse_latents_need_their_feature_and_no_still():
         read_header(repair(write_header(STILL)[:14] + b"\x09" + write_header(STILL)[15:], True), Limits())
 
 
-def test_loop_filters_need_their_feature_and_no_still():
+def test_loop_filters_need_their_feature_and_no_tiles():
     with pytest.raises(StreamError, match="required_features"):
-        write_header(replace(STILL, loop_filter=True))
+        write_header(replace(STILL, tile_size=64, loop_filter=True))
+    assert read_header(write_header(replace(STILL, tile_size=0, loop_filter=True)), Limits()).loop_filter
     data = write_header(replace(HEADER, loop_filter=True))
     assert data[14] == 16 and read_header(data, Limits()).loop_filter and not read_header(write_header(HEADER), Limits()).loop_filter
     with pytest.raises(StreamError, match="required_features"):
-        read_header(repair(write_header(STILL)[:14] + b"\x11" + write_header(STILL)[15:], True), Limits())
+        read_header(repair(write_header(replace(STILL, tile_size=64))[:14] + b"\x11" + write_header(replace(STILL, tile_size=64))[15:], True), Limits())
 
 
 def still_field(value: int) -> bytes:

@@ -47,7 +47,7 @@ class Ramps:
         return (255 - self.planes(top, bottom)[0]).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("tile", "gray", "full"), [(64, False, False), (0, True, False), (64, False, True), (0, False, True)])
+@pytest.mark.parametrize(("tile", "gray", "full"), [(64, False, False), (0, False, False), (0, True, False), (64, False, True), (0, False, True)])
 def test_samples_and_opacity_agree(tiny_exact_model, tile, gray, full):
     loaded = load_model(tiny_exact_model)
     encoder = StillEncoder(loaded, EncodeOptions(2, 60), CPU, tile_size=tile, whole_pixels=0 if tile else 1 << 26)
