@@ -34,13 +34,13 @@ def test_the_rate_is_the_size_of_the_file_that_the_encoder_writes(clip, loaded, 
     assert point.bits == 8 * len(data) == 8 * point.file_bytes
     assert point.bpp == pytest.approx(8 * len(data) / (70 * 50 * 4))
     packets = [i for i in StreamReader(io.BytesIO(data)) if isinstance(i, Packet) and isinstance(i.content, FramePacket)]
-    assert len(point.frame_bits) == len(packets) and all(abs(n - 8 * p.size) <= 16 for n, p in zip(point.frame_bits, packets, strict=True))  # bitstream.writer
+    assert len(point.frame_bits) == len(packets) and all(abs(n - 8 * p.size) <= 24 for n, p in zip(point.frame_bits, packets, strict=True))  # bitstream.writer
     assert point.kinds == "IPIP"
 
 
 def test_syntax_elements_add_up_to_the_file(point):
     assert sum(point.syntax_bits.values()) == pytest.approx(point.bits)
-    assert {"I contextual", "P motion", "P contextual", "framing", "container"} <= point.syntax_bits.keys()
+    assert {"I contextual", "I filters", "P motion hyper", "P contextual", "P filters", "framing", "container"} <= point.syntax_bits.keys()
     assert point.syntax_bits["container"] == point.bits - sum(point.frame_bits)
     assert 0 < point.syntax_bits["framing"] <= 4 * 8 * 16
 
