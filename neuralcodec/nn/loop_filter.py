@@ -1,7 +1,7 @@
 """Adaptive loop filters: linear filters of decoded planes, found by the encoder and sent (bitstream_spec/pictures.md, section 12).
 
 What a decoder network makes of a latent is the best for its training clips, not for this one. A small symmetric filter of 5x5 samples, whose coefficients
-minimise the squared error of the frames at hand, takes 3 to 9 % of it away in luma and more in chroma. It is the adaptive loop filter of VVC (Karczewicz et al., "VVC in-loop
+minimise the squared error of the frames at hand, takes some percent of it away, in chroma more than in luma (models/flagship.md). It is the adaptive loop filter of VVC (Karczewicz et al., "VVC in-loop
 filters", IEEE TCSVT 2021) with blocks of 4x4 in four classes by their activity. The filtered picture is the next frame's reference.
 
 All numbers are integers in float carriers, and sums stay below 2^24: exact in float32, whatever their order.
