@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuralcodec.entropy.filters import CLASS_COUNTS, LIMIT, Coefficients, FilterPlanes, FilterState, expected, same
 from neuralcodec.entropy.tables import cost_bits
-from neuralcodec.nn.loop_filter import BLOCK, CLASSES, COEFFICIENT_FRAC, SAMPLE_FRAC, TAPS, activity_classes, filter_samples, to_sixteenths
+from neuralcodec.nn.loop_filter import BLOCK, CLASSES, COEFFICIENT_FRAC, SAMPLE_FRAC, TAPS, activity_classes, decoded_plane, three_planes, to_sixteenths
 
 SAMPLES = 120_000
 """So many samples of a plane are looked at, in rows of blocks spread over it."""
@@ -23,7 +23,11 @@ FOLLOWING = 4.0
 PLANE_WEIGHTS = (6 / 8, 4 / 8, 4 / 8)
 """Of squared errors, a sample; chroma has a quarter of the samples."""
 _ROUNDS = 4
-_UNIT = 2.0 ** (COEFFICIENT_FRAC + 1)
+_FLAG_BITS = 3.0
+"""That say that a filter is new, and its classes, about."""
+_SIXTEENTHS = 2.0**SAMPLE_FRAC
+_UNIT = _SIXTEENTHS * 2.0 ** (COEFFICIENT_FRAC + 1)
+"""What a coefficient of 1 makes of a tap, in sixteenths, is 1 / _UNIT samples."""
 
 
 @torch.no_grad()
@@ -32,30 +36,25 @@ def choose_filters(real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], w
 
     ``worth``: bits for a squared sample; ``before``: as entropy.filters has it; ``search``: look for new ones, not only among those that were sent."""
     chosen: list[Coefficients] = []
-    for index, (x, s) in enumerate(zip(_planes(real), _planes(source), strict=True)):
+    frames = 1.0 if before is None else FOLLOWING
+    for index, (x, s) in enumerate(zip(three_planes(*real), three_planes(*source), strict=True)):
         sent = None if before is None else before.sent[index]
         price = WORTH * worth * PLANE_WEIGHTS[index]
         candidates: list[tuple[float, Coefficients]] = [(0.0, None)]
         if sent is not None:
             candidates.append((0.0, sent))
         if search:
-            new = _best_new(x, s, price * (FOLLOWING if before is not None else 1.0), sent, CLASS_COUNTS if index == 0 else (1,))
+            new = _best_new(x, s, price * frames, sent, CLASS_COUNTS if index == 0 else (1,))
             if new is not None and not same(new[1], sent):
-                candidates.append((new[0] / (FOLLOWING if before is not None else 1.0), new[1]))
+                candidates.append((new[0] / frames, new[1]))
         costs = [bits + price * _error(x, s, c) for bits, c in candidates] if len(candidates) > 1 else [0.0]
         chosen.append(candidates[int(np.argmin(costs))][1])
     return tuple(chosen)
 
 
-def _planes(planes: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
-    y, uv = planes
-    return y, uv[:, :1], uv[:, 1:]
-
-
 def _error(x: Tensor, source: Tensor, coefficients: Coefficients) -> float:
     """Squared error of the plane as it would be decoded."""
-    decoded = torch.floor(x + 0.5).clamp_(0, 255) if coefficients is None else filter_samples(x, coefficients)
-    return float((decoded - source).double().square().sum())
+    return float((decoded_plane(x, coefficients) - source).double().square().sum())
 
 
 def _best_new(x: Tensor, source: Tensor, price: float, sent: Coefficients, counts: tuple[int, ...]) -> tuple[float, Coefficients] | None:
@@ -69,7 +68,7 @@ def _best_new(x: Tensor, source: Tensor, price: float, sent: Coefficients, count
         total = sum(f[0] for f in found)
         if best is None or total < best[0]:
             best = total, sum(f[1] for f in found), np.stack([f[2] for f in found])
-    return None if best is None or best[0] >= 0 else (best[1] + 3, best[2])
+    return None if best is None or best[0] >= 0 else (best[1] + _FLAG_BITS, best[2])
 
 
 def _statistics(x: Tensor, source: Tensor, classes: int) -> tuple[np.ndarray, np.ndarray, float]:
@@ -101,7 +100,7 @@ def _statistics(x: Tensor, source: Tensor, classes: int) -> tuple[np.ndarray, np
 
 def _solve(gram: np.ndarray, cross: np.ndarray, price: float, base: np.ndarray, table: int) -> tuple[float, float, np.ndarray]:
     """Coefficients (12,) of one class: what they cost in all (error, less that without a filter, times ``price``, and bits), their bits, and they."""
-    gram, cross = gram * (price / (_UNIT * 16) ** 2), cross * (2 * price / (_UNIT * 16 * 16))
+    gram, cross = gram * (price / _UNIT**2), cross * (2 * price / (_UNIT * _SIXTEENTHS))
     ridge = np.eye(len(cross)) * max(np.trace(gram) / len(cross) * 1e-6, 1e-9)
     start = np.clip(np.rint(np.linalg.solve(gram + ridge, cross / 2)), -LIMIT, LIMIT).astype(np.int64)
     bits = _bits(table)

@@ -14,7 +14,7 @@ import numpy as np
 
 from neuralcodec.core.errors import UsageError
 from neuralcodec.entropy.coder import FrameDecoder, FrameEncoder
-from neuralcodec.entropy.tables import FLAG_MODELS, TOTAL, model_cost
+from neuralcodec.entropy.tables import FLAG_COSTS, FLAG_MODELS, TOTAL
 
 CHOICES = 10
 """Numbers 0 .. 9; 0 is the usual one."""
@@ -28,7 +28,6 @@ COUNTED = 400
 _ONES = [int(model.frequencies[1]) for model in FLAG_MODELS]
 _THRESHOLDS = np.array([a + b for a, b in zip(_ONES[:-1], _ONES[1:], strict=True)])
 """Twice the frequencies of 1 halfway between those of successive probability indexes."""
-_COSTS = np.array([model_cost(model) for model in FLAG_MODELS])
 
 
 def _first_counts() -> np.ndarray:
@@ -49,7 +48,7 @@ class ChoiceStatistics:
 
     def bits(self) -> np.ndarray:
         """What a flag of each context costs: float64 (CONTEXTS, 2)."""
-        return _COSTS[self.probability_indexes()]
+        return FLAG_COSTS[self.probability_indexes()]
 
     def updated(self, seen: np.ndarray) -> ChoiceStatistics:
         """``seen``: the frame's flags by context and value, as ``counts``."""

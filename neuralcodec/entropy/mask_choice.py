@@ -15,7 +15,7 @@ import numpy as np
 from neuralcodec.core.errors import UsageError
 from neuralcodec.entropy.coder import MAX_ORDER
 from neuralcodec.entropy.masks import BLOCK, GROUP_CHANNELS, MaskMode, _expand_flags
-from neuralcodec.entropy.tables import CLASS_MODEL, FLAG_MODELS, TABLE_COUNT, cost_bits, model_cost
+from neuralcodec.entropy.tables import CLASS_MODEL, FLAG_COSTS, TABLE_COUNT, cost_bits, model_cost
 
 DEFAULT_LAMBDA = 8.0
 """Bits that a squared residual unit is worth. At high rate a uniform quantiser of step 1 has distortion D = 1/12 and
@@ -23,7 +23,6 @@ dR/dD = 1 / (2 ln 2 D) = 8.7 bits."""
 
 _LARGEST_LAMBDA = 2.0**20
 _CLASS_COST = model_cost(CLASS_MODEL)
-_FLAG_COST = np.array([model_cost(m) for m in FLAG_MODELS])  # (16, 2): bits of a 0 and of a 1
 
 
 class MaskChoice(NamedTuple):
@@ -119,7 +118,7 @@ def _best_blocks(gain: np.ndarray) -> tuple[float, MaskChoice]:
     best = (-np.inf, 0, np.zeros(0, dtype=bool))
     for choice, size in enumerate(GROUP_CHANNELS):
         grouped = np.add.reduceat(blocks, np.arange(0, channels, size or channels), axis=0)
-        for probability, (zero, one) in enumerate(_FLAG_COST):
+        for probability, (zero, one) in enumerate(FLAG_COSTS):
             flags = grouped > one - zero
             count = int(flags.sum())
             merit = grouped[flags].sum() - count * one - (flags.size - count) * zero

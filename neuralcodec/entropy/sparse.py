@@ -1,6 +1,6 @@
 """Elements of a latent that are nearly certainly 0, coded in groups (bitstream_spec/entropy.md, section 7): those of the two lowest scale indexes, in streams that say so.
 
-Nine tenths of a large picture's latent are such elements. One by one they cost hardly any bits, but the entropy decoder's time: 12 ns each. A group
+Most of what a large picture has to code are such elements. One by one they cost hardly any bits, but the entropy decoder's time. A group
 has a flag, whether any of its elements is not 0; only in groups that have one are elements looked at. What the few that are not 0 cost stays about as it was.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from neuralcodec.entropy.coder import FrameDecoder, FrameEncoder
-from neuralcodec.entropy.tables import FLAG_MODELS, model_cost
+from neuralcodec.entropy.tables import FLAG_COSTS
 
 CERTAIN = 2
 """Elements of lower scale indexes are nearly certain."""
@@ -19,8 +19,6 @@ USUAL, UNUSUAL = 1, 2
 ELEMENT = 3
 """Probability index of elements' flags in groups that have one; the next one with another probability of groups, which comes with surprises."""
 _PROBABILITY_BITS = 4
-_COSTS = np.array([model_cost(m) for m in FLAG_MODELS])
-"""Bits of a 0 and a 1, (16, 2)."""
 _NONE = np.zeros(0, np.int64)
 
 
@@ -29,9 +27,9 @@ def write_sparse(encoder: FrameEncoder, residual: np.ndarray, label: str = "") -
     if not residual.size:
         return
     groups = np.bitwise_or.reduceat(residual != 0, np.arange(0, residual.size, GROUP))
-    costs = _COSTS @ np.bincount(groups, minlength=2)
+    costs = FLAG_COSTS @ np.bincount(groups, minlength=2)
     best = int(costs.argmin())
-    unusual = bool(costs[best] + _PROBABILITY_BITS + _COSTS[UNUSUAL, 1] < costs[USUAL] + _COSTS[UNUSUAL, 0])
+    unusual = bool(costs[best] + _PROBABILITY_BITS + FLAG_COSTS[UNUSUAL, 1] < costs[USUAL] + FLAG_COSTS[UNUSUAL, 0])
     encoder.put_flags(np.array([unusual]), UNUSUAL, label)
     if unusual:
         encoder.put_bits(best, _PROBABILITY_BITS, label)

@@ -89,6 +89,9 @@ def model_cost(model: IntegerModel) -> np.ndarray:
     return _on_grid(PRECISION - np.log2(model.frequencies))
 
 
+FLAG_COSTS: np.ndarray = np.array([model_cost(m) for m in FLAG_MODELS])
+"""Bits of a 0 and of a 1 by probability index, float64 (16, 2)."""
+
 _COSTS = np.concatenate([model_cost(m) for m in TABLE_MODELS])
 _ZERO_OFFSET = np.cumsum([0] + [m.alphabet for m in TABLE_MODELS[:-1]]) + RADIUS
 _COST_OF_ZERO = _COSTS[_ZERO_OFFSET]

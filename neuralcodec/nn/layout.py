@@ -55,5 +55,10 @@ def unpack(x: Tensor, unit: float = UNIT) -> tuple[Tensor, Tensor]:
 
 
 def to_samples(y: Tensor, uv: Tensor) -> tuple[Tensor, Tensor]:
+    """Both planes as ``round_to_samples``."""
+    return round_to_samples(y), round_to_samples(uv)
+
+
+def round_to_samples(x: Tensor) -> Tensor:
     """Round half up and clamp to 8-bit samples, still as float carriers."""
-    return torch.floor(y + 0.5).clamp_(0, 255), torch.floor(uv + 0.5).clamp_(0, 255)
+    return torch.floor(x + 0.5).clamp_(0, 255)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,13 +12,13 @@ import toy
 from click.testing import CliRunner
 from rounds import decode, encode, video_of
 
-from neuralcodec.bitstream import Arithmetic
+from neuralcodec.bitstream import Arithmetic, StreamReader
 from neuralcodec.cli import main
 from neuralcodec.codecs.files import load_model, save_model
 from neuralcodec.codecs.slimcae import SlimCAE, SlimCAEConfig
 from neuralcodec.core.digest import md5_of_frame
 from neuralcodec.core.errors import StreamError, UsageError
-from neuralcodec.pipeline import DecodeOptions, EncodeOptions
+from neuralcodec.pipeline import DecodeOptions, EncodeOptions, StreamDecoder
 
 HEIGHT, WIDTH, FRAMES = 50, 70, 3
 ONE = EncodeOptions(workers=1)
@@ -56,8 +59,6 @@ def test_each_width_comes_back_as_the_encoder_saw_it(loaded, frames, level):
 
 
 def test_every_frame_is_an_intra_frame_and_the_header_says_what_is_exact(loaded, frames):
-    import io
-
     from neuralcodec.bitstream import StreamReader
 
     stream = encode(loaded, frames, video_of(frames), EncodeOptions(gop=32, workers=1))
@@ -105,3 +106,13 @@ def test_commands_code_with_a_model_file(path, frames, tmp_path):
     for option in ("--tables", "--saec", "--widths"):
         run = CliRunner().invoke(main, ["bench", str(clip), "--model", str(path), option, "--cache", str(tmp_path / "cache")])
         assert run.exit_code == 2 and f"{option} is not for model" in run.output
+
+
+def test_loop_filters_are_not_for_it(loaded, frames):
+    """A header that claims them is refused before anything is read."""
+    stream = encode(loaded, frames, video_of(frames), ONE)
+    reader = StreamReader(io.BytesIO(stream.data))
+    assert not reader.header.loop_filter and not reader.header.sparse
+    reader.header = replace(reader.header, loop_filter=True)
+    with pytest.raises(StreamError, match="loop filters"):
+        StreamDecoder(reader, loaded, DecodeOptions(), torch.device("cpu"))

@@ -8,7 +8,7 @@ from bitstream_spec.reference.rans import Rans
 from bitstream_spec.reference.rans import StreamError as ReferenceError
 from neuralcodec.core.errors import StreamError, UsageError
 from neuralcodec.entropy import FrameDecoder, FrameEncoder
-from neuralcodec.entropy.filters import LIMIT, NEXT_TABLE, NONE, USUAL, FilterState, read_filters, same, write_filters
+from neuralcodec.entropy.filters import LIMIT, NEXT_TABLE, USUAL, FilterState, read_filters, same, write_filters
 
 
 def draw(rng, classes):
@@ -87,8 +87,3 @@ def test_filters_that_there_are_not_are_refused():
             read_filters(FrameDecoder(payload), None)
         with pytest.raises(ReferenceError, match="loop filter"):
             reference.read_filters(Rans(payload), None)
-
-
-def test_of_an_empty_payload_something_is_read():
-    state = read_filters(FrameDecoder(b""), FilterState(NONE, NONE))
-    assert len(state.planes) == 3
