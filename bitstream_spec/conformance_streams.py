@@ -24,7 +24,7 @@ from neuralcodec.codecs.intra import HyperEncoder, IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
 from neuralcodec.codecs.prior import MEAN_FRAC, LatentPrior, exact_parts, hyper_size, latent_size
 from neuralcodec.core.types import ColourTags, SidePacket, SideStream, VideoProperties
-from neuralcodec.entropy import FrameEncoder, MaskMode, code_latent, pack_mask_mode, write_mask
+from neuralcodec.entropy import Elements, FrameEncoder, MaskMode, code_latent, pack_mask_mode, write_mask
 from neuralcodec.entropy.choices import CHOICES, ChoiceStatistics
 from neuralcodec.entropy.filters import LIMIT, USUAL, FilterPlanes, FilterState
 from neuralcodec.nn.fixed import Fixed
@@ -251,7 +251,7 @@ class Maker:
             first = len(modes)
 
             def draw(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray, first: int = first,
-                     bytes_: int = prior.division.mask_bytes) -> tuple[np.ndarray, np.ndarray]:
+                     bytes_: int = prior.division.mask_bytes) -> tuple[Elements, np.ndarray]:
                 turn = first + min(part, bytes_ - 1)
                 mode, parameter, mask = self._mask(2 * number + turn, scale, derived)
                 if turn == len(modes):
@@ -259,7 +259,7 @@ class Maker:
                 symbols = self._symbols(scale.shape, 32767)
                 write_mask(encoder, mode, parameter, mask, scale, derived)
                 code_latent(encoder, symbols, scale, mask)
-                return np.where(mask, symbols, 0), mask
+                return Elements.of(np.where(mask, symbols, 0)), mask
 
             known[name], _ = code_parts(prior, Fixed.from_integers(torch.from_numpy(z)[None], 0, 127), temporal, quality, self.size, draw)
         packet = FramePacket(kind == "I", number, encoder.finish(), tuple(modes), 1, quality)

@@ -16,7 +16,7 @@ from neuralcodec.codecs.prior import MEAN_FRAC, SYMBOL_LIMIT, LatentPrior, laten
 from neuralcodec.codecs.routing import picture_blocks
 from neuralcodec.codecs.slimcae_coding import SlimCAECoder, in_bands, to_picture, to_planes
 from neuralcodec.core.errors import StreamError, UsageError
-from neuralcodec.entropy import FrameDecoder, FrameEncoder, cost_bits, quantise
+from neuralcodec.entropy import Elements, FrameDecoder, FrameEncoder, cost_bits, quantise
 from neuralcodec.nn.capacity_map import CapacityMap, map_shape
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import ALIGN, to_samples
@@ -64,11 +64,11 @@ class AdaNICCoder(SlimCAECoder):
     def _prior(self, kind: str, name: str) -> MappedPrior:
         return self.model.prior_at(self._tcm)
 
-    def _read_hyper(self, decoder: FrameDecoder, prior: LatentPrior, quality: int, size: tuple[int, int], name: str) -> Fixed:
+    def _read_hyper(self, decoder: FrameDecoder, kind: str, prior: LatentPrior, quality: int, size: tuple[int, int], name: str) -> Fixed:
         shape = map_shape(self.model.config.block, *latent_size(*size))
         self._options = read_map(decoder, shape, self.model.option, self.model.options - 1)
         prior.tcm = self._map(self._options, size)
-        return super()._read_hyper(decoder, prior, quality, size, name)
+        return super()._read_hyper(decoder, kind, prior, quality, size, name)
 
     def parse(self, kind: str, payload: bytes, modes: tuple[int, ...], quality: int, size: tuple[int, int], previous: Parsed | None) -> MappedParsed:
         """See SlimCAECoder. Raises StreamError as well for a map that cannot be, and for a value in a channel that its block does not have."""
@@ -146,10 +146,10 @@ class AdaNICCoder(SlimCAECoder):
         hyper = torch.floor(z[0].float().cpu() + 0.5).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
         prior, target, found = self.model.prior_at(tcm), y[0].float().cpu().numpy(), []
 
-        def count(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def count(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[Elements, np.ndarray]:
             symbols = quantise(target - mean * 2.0**-MEAN_FRAC, scale, self.lambdas[CONTEXTUAL])
             found.append(cost_bits(symbols, scale).sum(0))
-            return symbols, np.ones_like(derived)
+            return Elements.of(symbols), np.ones_like(derived)
 
         latent, _ = code_parts(prior, Fixed.from_integers(hyper[None], 0, SYMBOL_LIMIT), [], quality, size, count)
         hyper_bits = cost_bits(hyper.to(torch.int32).numpy(), self._hyper_tables(prior, quality, size)).sum(0)

@@ -35,13 +35,15 @@ from neuralcodec.codecs.prior import (
 )
 from neuralcodec.core.errors import StreamError
 from neuralcodec.entropy import (
+    Elements,
     FrameDecoder,
     FrameEncoder,
+    Grouping,
     MaskChoice,
     MaskMode,
     choose_mask,
     code_latent,
-    decode_latent,
+    decode_elements,
     pack_mask_mode,
     quantise,
     read_mask,
@@ -71,6 +73,8 @@ CASCADE = (-7, -4, -7, 9, -7, -4, -7, 26)
 trial on training clips."""
 HYPER_UNCHECKED = 1024
 """So many hyper latents of a picture are read without asking whether the payload was long enough for them."""
+HYPER_GROUPINGS = 32
+"""Most groupings of hyper latents that a coder remembers: a stream has one for each latent and quality."""
 
 
 @dataclass
@@ -144,7 +148,7 @@ class FlagshipCoder:
         self.mask_modes = MASK_MODES
         """What the encoder chooses a mask from; without any mode everything is coded."""
         self.lambdas = dict(LAMBDAS)
-        self._hyper_indexes: dict[tuple[int, int], np.ndarray] = {}
+        self._hyper_groupings: dict[tuple, Grouping] = {}
         self.loop_filter = False
         """Whether frames say how they are filtered (nn.loop_filter), as their stream's header tells."""
         self.sparse = False
@@ -174,17 +178,17 @@ class FlagshipCoder:
         latents, masks, choices, statistics, lasting = {}, {}, None, None, False
         for name in self.latents_by_kind[kind]:
             prior = self._prior(kind, name)
-            z = self._read_hyper(decoder, prior, quality, size, name)
+            z = self._read_hyper(decoder, kind, prior, quality, size, name)
             own, remaining = remaining[: prior.division.mask_bytes], remaining[prior.division.mask_bytes :]
 
             def read(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray, name: str = name,
-                     own: list[int] = own) -> tuple[np.ndarray, np.ndarray]:
+                     own: list[int] = own) -> tuple[Elements, np.ndarray]:
                 nonlocal coding
                 before = time.perf_counter()
                 mask = read_mask(decoder, *unpack_mask_mode(own[min(part, len(own) - 1)]), scale, derived, label=f"{name} mask")
-                symbols = decode_latent(decoder, scale, mask, name, self.sparse)
+                elements = decode_elements(decoder, scale, mask, name, self.sparse)
                 coding += time.perf_counter() - before
-                return symbols, mask
+                return elements, mask
 
             before = time.perf_counter()
             latents[name], masks[name] = code_parts(prior, z, self._temporal(kind, name, latents, previous, size), quality, size, read)
@@ -208,21 +212,29 @@ class FlagshipCoder:
             return None, ChoiceStatistics()
         return previous.choices, previous.statistics
 
-    def _read_hyper(self, decoder: FrameDecoder, prior: LatentPrior, quality: int, size: tuple[int, int], name: str) -> Fixed:
-        tables = self._hyper_tables(prior, quality, size)
-        symbols = decoder.get(tables, label=f"{name} hyper")
+    def _read_hyper(self, decoder: FrameDecoder, kind: str, prior: LatentPrior, quality: int, size: tuple[int, int], name: str) -> Fixed:
+        grouping = self._hyper_grouping(kind, prior, quality, size, name)
+        symbols = decoder.get_grouped(grouping, label=f"{name} hyper")
         if symbols.size and np.abs(symbols).max() > SYMBOL_LIMIT:
             raise StreamError("a hyper latent is out of range")
         # A header that claims a huge picture must not cost huge memory. A payload that is used up gives the lowest symbol for ever.
-        if symbols.size > HYPER_UNCHECKED and decoder.remaining < PRECISION and np.count_nonzero(symbols == -RADIUS[tables]) > symbols.size // 2:
+        if symbols.size > HYPER_UNCHECKED and decoder.remaining < PRECISION and (
+                np.count_nonzero(symbols[grouping.order] == -grouping.radius) > symbols.size // 2):
             raise StreamError("the payload ends within the hyper latents: too short for the picture's size")
-        return Fixed.from_integers(torch.from_numpy(symbols)[None], 0, SYMBOL_LIMIT)
+        return Fixed.from_integers(torch.from_numpy(symbols.reshape(1, prior.hyper, *hyper_size(*size))), 0, SYMBOL_LIMIT)
 
-    def _hyper_tables(self, prior: LatentPrior, quality: int, size: tuple[int, int]) -> np.ndarray:
-        key = id(prior), quality
-        if key not in self._hyper_indexes:
-            self._hyper_indexes[key] = prior.hyper_scale_index(torch.tensor([quality]))[0].numpy()
-        index = self._hyper_indexes[key]
+    def _hyper_grouping(self, kind: str, prior: LatentPrior, quality: int, size: tuple[int, int], name: str) -> Grouping:
+        """Of the hyper latents' tables, which depend on nothing else."""
+        key = kind, name, prior.hyper, quality, hyper_size(*size)
+        if key not in self._hyper_groupings:
+            if len(self._hyper_groupings) >= HYPER_GROUPINGS:
+                self._hyper_groupings.clear()
+            self._hyper_groupings[key] = Grouping.of(self._hyper_tables(prior, quality, size))
+        return self._hyper_groupings[key]
+
+    @staticmethod
+    def _hyper_tables(prior: LatentPrior, quality: int, size: tuple[int, int]) -> np.ndarray:
+        index = prior.hyper_scale_index(torch.tensor([quality]))[0].numpy()
         return np.broadcast_to(index[:, None, None], (prior.hyper, *hyper_size(*size)))
 
     def _prior(self, kind: str, name: str) -> LatentPrior:
@@ -387,11 +399,11 @@ class FlagshipCoder:
             lam = self.lambdas[name] if worths is None else worths[where[part]].reshape(mean.shape)
             return quantise(residual, scale, lam), scale, derived, residual, lam
 
-        def survey(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def survey(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[Elements, np.ndarray]:
             seen.append(measure(part, scale, mean, derived))
-            return seen[-1][0], np.ones_like(derived)
+            return Elements.of(seen[-1][0]), np.ones_like(derived)
 
-        def write(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        def write(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray) -> tuple[Elements, np.ndarray]:
             symbols, _, _, residual, lam = measure(part, scale, mean, derived)
             if len(modes) < division.mask_bytes:
                 choice = self._choose(name, symbols, scale, derived, residual, lam, shared=len(modes) + 1 == division.mask_bytes < division.parts)
@@ -401,7 +413,7 @@ class FlagshipCoder:
                 choice = MaskChoice(mode, parameter, derived if mode is MaskMode.DERIVED else scale >= parameter)
             write_mask(encoder, choice.mode, choice.parameter, choice.mask, scale, derived, label=f"{name} mask")
             code_latent(encoder, symbols, scale, choice.mask, name, self.sparse)
-            return np.where(choice.mask, symbols, 0), choice.mask
+            return Elements.of(np.where(choice.mask, symbols, 0)), choice.mask
 
         if division.mask_bytes == 1 < division.parts:
             # What is best for the first part alone can be bad for the others: sums and differences of vectors are not alike.
@@ -435,11 +447,11 @@ class FlagshipCoder:
 
 
 def code_parts(prior: LatentPrior, z: Fixed, temporal: list[Fixed], quality: int, size: tuple[int, int],
-               code: Callable[[int, np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]) -> tuple[Fixed, np.ndarray]:
+               code: Callable[[int, np.ndarray, np.ndarray, np.ndarray], tuple[Elements, np.ndarray]]) -> tuple[Fixed, np.ndarray]:
     """A latent part by part, for encoder and decoder alike. ``z`` hyper latent (1, Cz, ceil(h/4), ceil(w/4)), ``size`` (height, width) of the picture.
 
-    ``code(part, scale index, mean in sixteenths, derived mask)`` codes one part and returns its symbols (0 where skipped) and its mask; all of
-    the division's shape. Returns the decoded latent (1, C, h, w) and the mask (C, h, w)."""
+    ``code(part, scale index, mean in sixteenths, derived mask)`` codes one part and returns its symbols (those that are not skipped) and its mask; all
+    arrays have the division's shape. Returns the decoded latent (1, C, h, w) and the mask (C, h, w)."""
     h, w = latent_size(*size)
     q = torch.tensor([quality])
     features = prior.features(z, temporal, q, (h, w))
@@ -449,10 +461,14 @@ def code_parts(prior: LatentPrior, z: Fixed, temporal: list[Fixed], quality: int
     for part in range(prior.division.parts):
         where = prior.division.places(part, h, w)
         stats = prior.statistics(features, q, part, _latent(value) if part else None)
-        scale, mean, mode = (t[0].numpy().reshape(-1)[where].reshape(shape) for t in (stats.scale_index(), stats.mean.integers, stats.mode.integers))
-        symbols, mask = code(part, scale, mean, mode > 0)
-        n = np.clip(symbols.astype(np.int64) * (1 << MEAN_FRAC) + mean, -LATENT_LIMIT, LATENT_LIMIT)
-        value.reshape(-1)[where] = n.reshape(-1) * 2.0**-MEAN_FRAC
+        # What is not of this part is left out before anything is converted.
+        scale, mean, mode = (t[0].numpy().reshape(-1)[where] for t in (stats.scale_index(), stats.mean.values, stats.mode.values))
+        mean = (mean * 2.0**MEAN_FRAC).astype(np.int32)
+        elements, mask = code(part, scale.reshape(shape), mean.reshape(shape), (mode > 0).reshape(shape))
+        # In floating point it is exact too: symbols have 16 bits.
+        decoded = mean.astype(np.float32)
+        decoded[elements.where] += elements.symbols.astype(np.float32) * (1 << MEAN_FRAC)
+        value.reshape(-1)[where] = decoded.clip(-LATENT_LIMIT, LATENT_LIMIT, out=decoded) * np.float32(2.0**-MEAN_FRAC)
         whole.reshape(-1)[where] = mask.reshape(-1)
     return _latent(value), whole
 

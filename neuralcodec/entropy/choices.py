@@ -7,7 +7,7 @@ cells of earlier turns and the frame before. Probabilities change from frame to 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -103,8 +103,8 @@ def write_choices(encoder: FrameEncoder, choices: np.ndarray, before: np.ndarray
         return statistics
     indexes = statistics.probability_indexes()
 
-    def code(context: int, flags: np.ndarray | None, count: int) -> np.ndarray:
-        encoder.put_flags(flags, int(indexes[context]), label)
+    def code(contexts: Sequence[int], counts: Sequence[int], flags: np.ndarray | None) -> np.ndarray:
+        encoder.put_flag_runs(flags, counts, indexes[contexts], label)
         return flags
 
     return _code(choices, choices.shape, before, statistics, code)[1]
@@ -116,7 +116,7 @@ def read_choices(decoder: FrameDecoder, shape: tuple[int, int], before: np.ndarr
     if not decoder.get_bits(1, 1, label)[0]:
         return np.zeros(shape, np.uint8), statistics
     indexes = statistics.probability_indexes()
-    return _code(None, shape, before, statistics, lambda context, flags, count: decoder.get_flags(count, int(indexes[context]), label))
+    return _code(None, shape, before, statistics, lambda contexts, counts, flags: decoder.get_flag_runs(counts, indexes[contexts], label))
 
 
 def choice_costs(choices: np.ndarray, before: np.ndarray | None, statistics: ChoiceStatistics) -> np.ndarray:
@@ -143,45 +143,54 @@ def _or_zeros(before: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _code(choices: np.ndarray | None, shape: tuple[int, int], before: np.ndarray | None, statistics: ChoiceStatistics,
-          code: Callable[[int, np.ndarray | None, int], np.ndarray]) -> tuple[np.ndarray, ChoiceStatistics]:
-    """``choices``: None where they are read. ``code(context, flags, count)`` codes flags and returns them."""
+          code: Callable[[Sequence[int], Sequence[int], np.ndarray | None], np.ndarray]) -> tuple[np.ndarray, ChoiceStatistics]:
+    """``choices``: None where they are read. ``code(contexts, counts, flags)`` codes so many flags of each context and returns them all."""
     surroundings = _Surroundings(_or_zeros(before, shape))
     bordered = _bordered(np.zeros(shape, np.uint8))
     known = bordered[1:-1, 1:-1]
     seen = np.zeros((CONTEXTS, 2), np.int64)
 
-    def flags_of(context: int, wanted: np.ndarray | None, count: int) -> np.ndarray:
-        flags = code(context, wanted, count)
-        ones = np.count_nonzero(flags)
-        seen[context] += count - ones, ones
+    def flags_of(contexts: np.ndarray, wanted: np.ndarray | None) -> np.ndarray:
+        """Flags (n,) of these contexts (n,), coded with the contexts in rising order."""
+        if not contexts.size:
+            return np.zeros(0, bool)
+        counts = np.bincount(contexts, minlength=CONTEXTS)
+        present = np.flatnonzero(counts)
+        order = np.argsort(contexts.astype(np.uint8), kind="stable")
+        flags = np.empty(len(contexts), bool)
+        flags[order] = code(present, counts[present], None if wanted is None else wanted[order])
+        ones = np.bincount(contexts[flags], minlength=CONTEXTS)
+        seen[:, 0] += counts - ones
+        seen[:, 1] += ones
         return flags
 
-    def flags_by(contexts: np.ndarray, wanted: np.ndarray | None) -> np.ndarray:
-        """Flags (n,) of these contexts (n,), the contexts in rising order."""
-        flags = np.zeros(len(contexts), bool)
-        for context in np.flatnonzero(np.bincount(contexts)):
-            where = np.flatnonzero(contexts == context)
-            flags[where] = flags_of(int(context), None if wanted is None else wanted[where], len(where))
+    def flags_of_one(context: int, count: int, wanted: np.ndarray | None) -> np.ndarray:
+        flags = code([context], [count], wanted)
+        ones = np.count_nonzero(flags)
+        seen[context] += count - ones, ones
         return flags
 
     for turn, (row, column) in enumerate(TURNS):
         contexts, expected = (a.reshape(-1) for a in surroundings.of(bordered, turn))
         target = None if choices is None else choices[row::2, column::2].reshape(-1)
         value = np.zeros(len(contexts), np.uint8)
-        left = np.flatnonzero(flags_by(contexts, None if target is None else target > 0))  # cells whose choice is still open
-        foretold = left[expected[left] > 0]
-        same = flags_by(SAME + expected[foretold] - 1, None if target is None else target[foretold] == expected[foretold])
+        left = np.flatnonzero(flags_of(contexts, None if target is None else target > 0))  # cells whose choice is still open
+        guess = expected[left]
+        foretold = left[guess > 0]
+        same = flags_of(SAME + guess[guess > 0] - 1, None if target is None else target[foretold] == expected[foretold])
         value[foretold[same]] = expected[foretold[same]]
-        left = left[value[left] == 0]
         for v in range(1, CHOICES):
-            asked = left[expected[left] != v]
-            # The last one that is left needs no flag.
-            certain = (v == CHOICES - 1) | ((v == CHOICES - 2) & (expected[asked] == CHOICES - 1))
-            asked, sure = asked[~certain], asked[certain]
-            value[sure] = v
-            if asked.size:
-                found = flags_of(IS + v - 1, None if target is None else target[asked] == v, asked.size)
-                value[asked[found]] = v
             left = left[value[left] == 0]
+            if not left.size:
+                break
+            guess = expected[left]
+            asked = guess != v
+            # The last one that is left needs no flag.
+            certain = asked & ((v == CHOICES - 1) | ((v == CHOICES - 2) & (guess == CHOICES - 1)))
+            value[left[certain]] = v
+            asked = left[asked & ~certain]
+            if asked.size:
+                found = flags_of_one(IS + v - 1, asked.size, None if target is None else target[asked] == v)
+                value[asked[found]] = v
         known[row::2, column::2] = value.reshape(known[row::2, column::2].shape)
     return known.copy(), statistics.updated(seen)

@@ -6,6 +6,8 @@ its bits are counted (``.bits``, a dict from label to bits), for ``ncodec inspec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from types import ModuleType
 
 import numpy as np
@@ -35,6 +37,26 @@ _UNIFORM = [UniformModel(bits) for bits in range(MAX_BITS + 1)]
 _CLASSES = CLASS_MODEL.alphabet
 
 
+@dataclass(frozen=True)
+class Grouping:
+    """Elements sorted by their tables, as a group is coded."""
+
+    order: np.ndarray
+    """int64 (n,): numbers of the elements, by table, then by place."""
+    runs: tuple[tuple[int, int], ...]
+    """Tables, rising, each with the number of its elements."""
+    radius: np.ndarray
+    """int32 (n,): the radius of each element's table, in that order."""
+
+    @staticmethod
+    def of(table_index: np.ndarray) -> Grouping:
+        """``table_index``: integers 0..63. Raises UsageError for anything else."""
+        tables = check_tables(table_index)
+        counts = np.bincount(tables, minlength=TABLE_COUNT)
+        runs = tuple((int(table), int(counts[table])) for table in np.flatnonzero(counts))
+        return Grouping(np.argsort(tables, kind="stable"), runs, RADIUS.repeat(counts))  # a radix sort, as tables are uint8
+
+
 class FrameEncoder:
     """Collects the groups of one frame. ANS is a stack, so the coding itself happens in ``finish``, backwards."""
 
@@ -51,17 +73,14 @@ class FrameEncoder:
         Raises UsageError on values out of range.
         """
         symbols, tables = check_symbols(symbols, table_index)
-        order = np.argsort(tables, kind="stable")  # a radix sort, as tables are uint8
-        counts = np.bincount(tables, minlength=TABLE_COUNT)
-        ordered = symbols[order]
-        radius = RADIUS.repeat(counts)
+        grouping = Grouping.of(tables)
+        ordered, radius = symbols[grouping.order], grouping.radius
         escaped = np.abs(ordered) > radius
         indices = np.where(escaped, 2 * radius + 1, ordered + radius)
         start = 0
-        for table in np.flatnonzero(counts):
-            stop = start + counts[table]
-            self._add(indices[start:stop], TABLE_MODELS[table], label)
-            start = stop
+        for table, count in grouping.runs:
+            self._add(indices[start : start + count], TABLE_MODELS[table], label)
+            start += count
         if escaped.any():
             values = ordered[escaped]
             self.put_numbers(np.abs(values) - radius[escaped] - 1, 0, label)
@@ -80,6 +99,13 @@ class FrameEncoder:
     def put_flags(self, flags: np.ndarray, probability_index: int, label: str = "") -> None:
         """Add booleans under the static flag probability ``probability_index``, 0..15."""
         self._add(np.asarray(flags, dtype=bool).reshape(-1).astype(np.int32), _flag_model(probability_index), label)
+
+    def put_flag_runs(self, flags: np.ndarray, counts: Sequence[int], probability_indexes: Sequence[int], label: str = "") -> None:
+        """Add several groups of booleans, one after the other: ``flags`` (sum of ``counts``,)."""
+        start = 0
+        for count, probability_index in zip(counts, probability_indexes, strict=True):
+            self.put_flags(flags[start : start + count], int(probability_index), label)
+            start += count
 
     def put_numbers(self, values: np.ndarray, order: int, label: str = "") -> None:
         """Add integers 0 <= value < 2^(15 + order) - 2^order by Exp-Golomb codes of ``order`` 0..16."""
@@ -128,18 +154,16 @@ class FrameDecoder:
 
     def get(self, table_index: np.ndarray, label: str = "") -> np.ndarray:
         """Read one group: ``table_index`` (integers 0..63 of any shape) to int32 symbols of that shape."""
+        return self.get_grouped(Grouping.of(table_index), label).reshape(np.shape(table_index))
+
+    def get_grouped(self, grouping: Grouping, label: str = "") -> np.ndarray:
+        """The same for tables that were sorted before: int32 symbols (n,)."""
         before = self._decoder.position()
-        tables = check_tables(table_index)
-        order = np.argsort(tables, kind="stable")
-        counts = np.bincount(tables, minlength=TABLE_COUNT)
-        ordered = np.empty(tables.size, dtype=np.int32)
-        start = 0
-        for table in np.flatnonzero(counts):
-            stop = start + counts[table]
-            indices = self._decoder.decode(TABLE_MODELS[table], int(counts[table]))
-            np.subtract(indices, RADIUS[table], out=ordered[start:stop])
-            start = stop
-        radius = RADIUS.repeat(counts)
+        if not grouping.runs:
+            return np.zeros(0, np.int32)
+        radius = grouping.radius
+        ordered = np.concatenate([self._decoder.decode(TABLE_MODELS[table], count) for table, count in grouping.runs])
+        ordered -= radius
         escaped = np.flatnonzero(ordered > radius)
         self._count(label, before)
         if escaped.size:
@@ -149,8 +173,8 @@ class FrameDecoder:
             negative = self.get_bits(1, escaped.size, label)
             ordered[escaped] = np.where(negative, -magnitude, magnitude)
         symbols = np.empty_like(ordered)
-        symbols[order] = ordered
-        return symbols.reshape(np.shape(table_index))
+        symbols[grouping.order] = ordered
+        return symbols
 
     def get_bits(self, nbits: int, count: int = 1, label: str = "") -> np.ndarray:
         """Read ``count`` unsigned integers of ``nbits`` bits each: int32 (count,)."""
@@ -161,6 +185,13 @@ class FrameDecoder:
     def get_flags(self, count: int, probability_index: int, label: str = "") -> np.ndarray:
         """Read ``count`` booleans: bool (count,)."""
         return self._run(_flag_model(probability_index), count, label).astype(bool)
+
+    def get_flag_runs(self, counts: Sequence[int], probability_indexes: Sequence[int], label: str = "") -> np.ndarray:
+        """Read several groups of booleans (n,), one after the other: bool (sum of ``counts``,)."""
+        before = self._decoder.position()
+        runs = [self._decoder.decode(_flag_model(int(p)), int(n)) for n, p in zip(counts, probability_indexes, strict=True) if n]
+        self._count(label, before)
+        return np.concatenate(runs).astype(bool) if runs else np.zeros(0, bool)
 
     def get_numbers(self, count: int, order: int, label: str = "") -> np.ndarray:
         """Read ``count`` Exp-Golomb numbers of ``order`` 0..16: int64 (count,), each below 2^(15 + order)."""

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from neuralcodec.core.errors import UsageError
-from neuralcodec.entropy.sparse import CERTAIN, read_sparse, write_sparse
 from neuralcodec.entropy.coder import FrameDecoder, FrameEncoder
+from neuralcodec.entropy.sparse import CERTAIN, read_sparse, write_sparse
+
+
+class Elements(NamedTuple):
+    """Some elements of a latent; all others are 0. Most of a latent is 0."""
+
+    where: np.ndarray
+    """int64 (n,): their numbers in raster order, each at most once."""
+    symbols: np.ndarray
+    """Integers (n,)."""
+
+    @staticmethod
+    def of(latent: np.ndarray) -> Elements:
+        """Those that are not 0."""
+        where = np.flatnonzero(latent)
+        return Elements(where, latent.reshape(-1)[where])
 
 
 def code_latent(
@@ -41,22 +58,32 @@ def decode_latent(
     decoder: FrameDecoder, scale_index: np.ndarray, mask: np.ndarray | None = None, label: str = "", sparse: bool = False
 ) -> np.ndarray:
     """Read what ``code_latent`` wrote: int32 of the shape of ``scale_index``, 0 where skipped. Raises StreamError."""
+    residual = np.zeros(scale_index.size, dtype=np.int32)
+    elements = decode_elements(decoder, scale_index, mask, label, sparse)
+    residual[elements.where] = elements.symbols
+    return residual.reshape(scale_index.shape)
+
+
+def decode_elements(
+    decoder: FrameDecoder, scale_index: np.ndarray, mask: np.ndarray | None = None, label: str = "", sparse: bool = False
+) -> Elements:
+    """The same, without what is skipped. Raises StreamError."""
     if mask is None:
         mask = np.ones(scale_index.shape, bool)
     _check(mask, scale_index)
-    residual = np.zeros(scale_index.size, dtype=np.int32)
-    rest = mask.reshape(-1)
-    tables = scale_index.reshape(-1)
-    if sparse:
-        certain = tables < CERTAIN
-        certain &= rest
-        where, values = read_sparse(decoder, int(np.count_nonzero(certain)), label)
-        if where.size:
-            residual[np.flatnonzero(certain)[where]] = values
-        rest = rest ^ certain
-    coded = np.flatnonzero(rest)
-    residual[coded] = decoder.get(tables[coded], label)
-    return residual.reshape(scale_index.shape)
+    coded, tables = mask.reshape(-1), scale_index.reshape(-1)
+    if not sparse:
+        where = np.flatnonzero(coded)
+        return Elements(where, decoder.get(tables[where], label))
+    uncertain = tables >= CERTAIN
+    uncertain &= coded
+    where = np.flatnonzero(uncertain)
+    certain, values = read_sparse(decoder, np.count_nonzero(coded) - where.size, label)
+    symbols = decoder.get(tables[where], label)
+    if not certain.size:
+        return Elements(where, symbols)
+    certain = np.flatnonzero(coded ^ uncertain)[certain]
+    return Elements(np.concatenate([where, certain]), np.concatenate([symbols, values.astype(np.int32)]))
 
 
 def _check(mask: np.ndarray, scale_index: np.ndarray) -> None:

@@ -65,11 +65,6 @@ def concatenate(parts: list[Fixed]) -> Fixed:
     return Fixed(values, parts[0].frac, max(p.limit for p in parts), any(p.signed for p in parts))
 
 
-def round_half_up(x: Tensor) -> Tensor:
-    """floor(x + 1/2): exact for carriers as long as 2x + 1 is representable, unlike torch.round's half to even."""
-    return torch.floor(x + 0.5)
-
-
 class _Quantise(torch.autograd.Function):
     """Forward: round half up to the grid and clamp. Backward: straight through inside the range; outside it only a gradient
     that leads back in passes, when ``revive`` is set (a clipped scale index must be able to grow again)."""
@@ -91,8 +86,8 @@ class _Quantise(torch.autograd.Function):
 
 
 def _quantise(x: Tensor, scale: float, low: int, high: int) -> Tensor:
-    # The clamp comes first, so that the addition of 1/2 stays within what the carrier holds exactly.
-    return round_half_up((x * scale).clamp(low, high)) * (1.0 / scale)
+    # Rounds half up, unlike torch.round. The clamp comes first, so that the addition of 1/2 stays within what the carrier holds exactly.
+    return (x * scale).clamp_(low, high).add_(0.5).floor_().mul_(1.0 / scale)
 
 
 def quantise_ste(x: Tensor, frac: int, low: int, high: int, revive: bool = False) -> Tensor:

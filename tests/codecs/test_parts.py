@@ -14,7 +14,7 @@ from neuralcodec.codecs.motion import MotionConfig
 from neuralcodec.codecs.parts import Division, part_positions
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.core.errors import StreamError, UsageError
-from neuralcodec.entropy import MaskMode, unpack_mask_mode
+from neuralcodec.entropy import Elements, MaskMode, unpack_mask_mode
 from neuralcodec.nn.fixed import Fixed
 
 SIZE = (8, 9)
@@ -101,7 +101,7 @@ def test_smooth_vectors_cost_less_in_three_parts_than_in_one():
             target = latent[:, part_positions(part, parts, *SIZE).numpy()].reshape(mean.shape)
             symbols = np.floor(target - mean / 16 + 0.5).astype(np.int64)
             sums.append(np.abs(symbols).sum())
-            return symbols, np.ones_like(derived)
+            return Elements.of(symbols), np.ones_like(derived)
 
         value, mask = code_parts(prior, z, temporal, 70, SAMPLES, code)
         assert mask.all() and np.abs(value.values[0].numpy() - latent).max() <= 0.5

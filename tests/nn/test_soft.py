@@ -7,6 +7,7 @@ from random_prior import integers_of, random_inputs, random_prior
 
 from neuralcodec.codecs.coding import code_parts
 from neuralcodec.codecs.soft import soft_latent
+from neuralcodec.entropy import Elements
 from neuralcodec.entropy.quantisation import quantise
 from neuralcodec.entropy.tables import SCALES, cost_bits
 from neuralcodec.nn.fixed import Fixed
@@ -93,7 +94,7 @@ def test_parts_in_training_are_the_parts_in_coding(parts, vectors, skip):
         bits.append(cost_bits(symbols, scale)[mask].sum())
         scales.append(scale.reshape(-1))
         masks.append(mask)
-        return symbols, mask
+        return Elements.of(symbols), mask
 
     value, mask = code_parts(prior, z, latents, 75, (16 * SIZE[0], 16 * SIZE[1]), code)
     assert len(bits) == parts and mask.size == sum(m.size for m in masks)

@@ -24,6 +24,7 @@ from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
 from neuralcodec.core.errors import UsageError
+from neuralcodec.entropy import Elements
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.training.ablations import ABLATIONS, Ablations
 from neuralcodec.training.motion import code_motion
@@ -115,7 +116,7 @@ def statistics(prior, temporal: list[Fixed], symbols: int = 1) -> list[list[np.n
 
     def record(part, scale, mean, derived):
         seen.append([scale.copy(), mean.copy(), derived.copy()])
-        return np.full(mean.shape, symbols, np.int64), np.ones_like(derived)
+        return Elements.of(np.full(mean.shape, symbols)), np.ones_like(derived)
 
     code_parts(prior, hyper(prior.hyper), temporal, 100, SIZE, record)
     return seen
