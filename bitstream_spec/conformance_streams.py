@@ -23,7 +23,7 @@ from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import HyperEncoder, IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
 from neuralcodec.codecs.prior import MEAN_FRAC, LatentPrior, exact_parts, hyper_size, latent_size
-from neuralcodec.core.types import ColourTags, SidePacket, SideStream, VideoProperties
+from neuralcodec.core.types import ColourTags, PlaneFilter, SidePacket, SideStream, VideoProperties
 from neuralcodec.entropy import Elements, FrameEncoder, MaskMode, code_latent, pack_mask_mode, write_mask
 from neuralcodec.entropy.choices import CHOICES, ChoiceStatistics
 from neuralcodec.entropy.filters import LIMIT, USUAL, FilterPlanes, FilterState
@@ -221,12 +221,14 @@ class Maker:
         self.turn += 1
         if before is not None and self.turn % 4 == 3:
             return before.planes
-        planes: list[np.ndarray | None] = []
+        planes: list[PlaneFilter | None] = []
         for index in range(3):
             sent = None if before is None else before.sent[index]
             choice = self.rng.integers(0, 4)
-            classes = int(self.rng.choice([1, 2, 4])) if index == 0 else 1
-            new = np.clip(self.rng.integers(-9, 10, (classes, 12)) + (USUAL if choice else 0), -LIMIT, LIMIT)
+            classes = int(self.rng.choice([2, 4, 8] if self.coder.directed else [1, 2, 4])) if index == 0 else 1
+            new = PlaneFilter(np.clip(self.rng.integers(-9, 10, (classes, 12)) + (USUAL if choice else 0), -LIMIT, LIMIT))
+            if self.coder.directed:
+                new = PlaneFilter(new.coefficients, bool(self.rng.integers(0, 2)))
             planes.append(None if choice == 3 else sent if choice == 2 and sent is not None else new)
         return tuple(planes)
 
@@ -421,10 +423,19 @@ def sparse(m: Maker) -> bytes:
 @_stream("loop filters of all numbers of classes: new ones, those of before, none, in I and P frames, two groups")
 def loop_filter(m: Maker) -> bytes:
     m.open((60, 100), quality=110, loop_filter=True, hypotheses=True)
-    m.coder.follow(True, False, True)
+    m.coder.follow(True, False, True, False)
     m.coder.choose_filters = m.drawn_filters
     m.group(m.pictures(9))
     m.group(m.pictures(3), (THRESHOLD,), start=9)
+    return m.finish()
+
+
+@_stream("loop filters with directions and with clipped differences, in I and P frames")
+def directed_filters(m: Maker) -> bytes:
+    m.open((60, 100), quality=110, loop_filter=True, directed=True)
+    m.coder.follow(False, False, True, True)
+    m.coder.choose_filters = m.drawn_filters
+    m.group(m.pictures(9, noise=30))
     return m.finish()
 
 

@@ -16,8 +16,8 @@ GOP_MARKER = bytes.fromhex("D3A1F58B0CE692B7")
 END_MARKER = bytes.fromhex("9C17E6DA835FB22E")
 GOP, FRAME_I, FRAME_P, SIDE, INDEX, END, HEADER_COPY, TILE, ALPHA, ATTACHMENT, CHROMA, FRAMES = range(1, 13)
 KNOWN_FLAGS = {GOP: 0, FRAME_I: 15, FRAME_P: 15, SIDE: 7, INDEX: 0, END: 0, HEADER_COPY: 0, TILE: 0, ALPHA: 0, ATTACHMENT: 0, CHROMA: 0, FRAMES: 0}
-TILES, FULL_CHROMA, HYPOTHESES, SPARSE, LOOP_FILTER = 1, 2, 4, 8, 16
-"""The features of pictures in tiles and in 4:4:4, of predictions by cell, of sparse latents, and of loop filters."""
+TILES, FULL_CHROMA, HYPOTHESES, SPARSE, LOOP_FILTER, DIRECTED = 1, 2, 4, 8, 16, 32
+"""The features of pictures in tiles and in 4:4:4, of predictions by cell, of sparse latents, of loop filters, and of directed ones."""
 
 
 def _crc_entry(byte: int) -> int:
@@ -161,7 +161,7 @@ def read_header(data: bytes) -> tuple[dict[str, Any], int]:
         raise StreamError(f"version {major} of the format")
     c = Cursor(data[14 : 14 + length])
     features = c.uvar()
-    if features & ~(TILES | FULL_CHROMA | HYPOTHESES | SPARSE | LOOP_FILTER):
+    if features & ~(TILES | FULL_CHROMA | HYPOTHESES | SPARSE | LOOP_FILTER | DIRECTED):
         raise StreamError(f"required features {features:#x}")
     h: dict[str, Any] = {"width": c.uvar(1, 65535), "height": c.uvar(1, 65535), "pixel_format": c.unsigned(1, 0, 2)}
     h |= {"time_base": c.ratio(), "frame_rate": c.ratio(0)}
@@ -173,11 +173,13 @@ def read_header(data: bytes) -> tuple[dict[str, Any], int]:
     h |= {"gop_size": c.uvar(0, 2**31 - 1), "quality": c.unsigned(1, 0, 200)}
     h |= {"side_streams": [_side_stream(c) for _ in range(c.uvar(0, 256))], "metadata": c.map()}
     h |= {"chapters": [_chapter(c) for _ in range(c.uvar(0, 4096))], "encoder": c.text(0, 256)}
-    h |= {"hypotheses": bool(features & HYPOTHESES), "sparse": bool(features & SPARSE), "loop_filter": bool(features & LOOP_FILTER)}
+    h |= {"hypotheses": bool(features & HYPOTHESES), "sparse": bool(features & SPARSE), "loop_filter": bool(features & LOOP_FILTER), "directed": bool(features & DIRECTED)}
     if features & FULL_CHROMA:
         _within(h["still"], 1, 1)
     if features & LOOP_FILTER and features & TILES:
         raise StreamError("loop filters in a picture in tiles")
+    if features & DIRECTED and not features & LOOP_FILTER:
+        raise StreamError("directed loop filters without loop filters")
     if features & (HYPOTHESES | SPARSE):
         _within(h["still"], 0, 0)
     if bool(features & FULL_CHROMA) != (h["pixel_format"] == 2):

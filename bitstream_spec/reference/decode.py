@@ -72,6 +72,7 @@ def decode(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Late
             header["hypotheses"],
             header["sparse"],
             header["loop_filter"],
+            header["directed"],
         )
         yield frame, reference
 
@@ -89,7 +90,8 @@ def joined(stream: Stream, model: Model, parts: list[Part]) -> dict[str, Latent 
         for left in range(0, width, size):
             part = parts[top // size * columns + left // size]
             tile = min(size, height - top), min(size, width - left)
-            found = read_frame(model.tensors, "I", part.payload, part.masks, part.quality, *tile, None, loop_filter=stream.header["loop_filter"])
+            flags = {name: stream.header[name] for name in ("loop_filter", "directed")}
+            found = read_frame(model.tensors, "I", part.payload, part.masks, part.quality, *tile, None, **flags)
             row.append(found["contextual"])
         rows.append(Latent(*(np.concatenate([getattr(tile, name) for tile in row], 2) for name in ("value", "mask"))))
     return found | {"contextual": Latent(*(np.concatenate([getattr(row, name) for row in rows], 1) for name in ("value", "mask")))}

@@ -106,7 +106,7 @@ class ExactPictures:
     def _samples(self, t: np.ndarray, latents: dict[str, Latent]) -> Planes:
         """The decoded planes, from packed ones with 14 fractional bits."""
         filters = latents.get("filters", NO_FILTERS).planes
-        return tuple(samples(p) if c is None else filter_plane(p, c) for p, c in zip(split(t), filters, strict=True))
+        return tuple(samples(p) if f is None else filter_plane(p, f) for p, f in zip(split(t), filters, strict=True))
 
     def _intra(self, latent: Latent, quality: int) -> np.ndarray:
         x = self._up("intra.synthesis", self._latent("intra", latent, quality))

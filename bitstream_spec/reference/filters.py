@@ -15,66 +15,84 @@ TAPS = [(0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0), (1, 2), (1, -2), (2, 1)
 THRESHOLDS = (2048, 5120, 10240)
 
 
-class Filters(NamedTuple):
-    """Of a frame: coefficients of Y, U and V, int64 (classes, 12), None for a plane without; and those that were sent last."""
+TURNED = [1, 0, 2, 3, 5, 4, 8, 9, 6, 7, 10, 11]
+CLIP = 32
 
-    planes: list[np.ndarray | None]
-    sent: list[np.ndarray | None]
+
+class PlaneFilter(NamedTuple):
+    """Coefficients, int64 (classes, 12), and whether differences are clipped."""
+
+    coefficients: np.ndarray
+    clipped: bool
+
+
+class Filters(NamedTuple):
+    """Of a frame: filters of Y, U and V, None for a plane without; and those that were sent last."""
+
+    planes: list[PlaneFilter | None]
+    sent: list[PlaneFilter | None]
 
 
 NO_FILTERS = Filters([None, None, None], [None, None, None])
 
 
-def read_filters(rans: Rans, before: Filters | None) -> Filters:
-    """Those of a frame; ``before``: of the reference, None in a frame of kind I."""
+def read_filters(rans: Rans, before: Filters | None, directed: bool) -> Filters:
+    """Those of a frame; ``before``: of the reference, None in a frame of kind I; ``directed``: the stream has feature 32."""
     if before is not None and read_flags(rans, 1, 14)[0]:
         return before
-    planes: list[np.ndarray | None] = [None, None, None]
+    planes: list[PlaneFilter | None] = [None, None, None]
     sent = list(before.sent) if before is not None else [None, None, None]
     for index in range(3):
         if rans.bits(1) == 0:
             continue
         if sent[index] is None or rans.bits(1) == 1:
             field = rans.bits(2) if index == 0 else 0
-            if field == 3:
+            if field == 3 and not directed:
                 raise StreamError("a loop filter of eight classes")
+            clipped = directed and rans.bits(1) == 1
             classes, old = 2**field, sent[index]
-            base = np.array([USUAL if old is None else old[k * len(old) // classes] for k in range(classes)])
+            base = np.array([USUAL if old is None else old.coefficients[k * len(old.coefficients) // classes] for k in range(classes)])
             table = np.full(12 * classes, 42 if old is None else 38)
             new = base + read_group(rans, table).reshape(classes, 12)
             if np.abs(new).max() > LARGEST:
                 raise StreamError("a coefficient of a loop filter is out of range")
-            sent[index] = new
+            sent[index] = PlaneFilter(new, clipped)
         planes[index] = sent[index]
     return Filters(planes, sent)
 
 
-def filter_plane(t: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+def filter_plane(t: np.ndarray, plane_filter: PlaneFilter) -> np.ndarray:
     """A plane of samples with 14 fractional bits (H, W), int64 -> filtered samples 0..255."""
     n = np.clip((t + 2**9) >> 10, 0, 4080)
     height, width = n.shape
     around = np.pad(n, 2, mode="edge")
 
-    def at(dy: int, dx: int) -> np.ndarray:
-        return around[2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width]
+    def difference(dy: int, dx: int) -> np.ndarray:
+        d = around[2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width] - n
+        return np.clip(d, -CLIP, CLIP) if plane_filter.clipped else d
 
-    classes = _classes(n) * len(coefficients) // 4 if len(coefficients) > 1 else np.zeros_like(n)
+    w = plane_filter.coefficients
+    activity, direction = _classes(n)
+    classes = 2 * activity + (direction > 0) if len(w) == 8 else activity * len(w) // 4
     total = 128 * n
-    for (dy, dx), weights in zip(TAPS, coefficients.T, strict=True):
-        total += weights[classes] * (at(dy, dx) + at(-dy, -dx) - 2 * n)
+    for i, (dy, dx) in enumerate(TAPS):
+        weights = w[classes, i]
+        if len(w) == 8:
+            weights = np.where(direction == 2, w[classes, TURNED[i]], weights)
+        total += weights * (difference(dy, dx) + difference(-dy, -dx))
     return np.clip((total + 2**10) >> 11, 0, 255)
 
 
-def _classes(n: np.ndarray) -> np.ndarray:
-    """Of each sample, 0..3."""
-    height, width = n.shape
+def _classes(n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each sample: class of activity, 0..3, and direction, 0..2."""
     around = np.pad(n, 1, mode="edge")
-    across = np.abs(2 * n - around[1:-1, :-2] - around[1:-1, 2:])
-    down = np.abs(2 * n - around[:-2, 1:-1] - around[2:, 1:-1])
-    rough = np.pad(across + down, 2)
-    found = np.zeros_like(n)
-    for row in range(0, height, 4):
-        for column in range(0, width, 4):
-            activity = rough[row : row + 8, column : column + 8].sum()
-            found[row : row + 4, column : column + 4] = sum(activity > t for t in THRESHOLDS)
-    return found
+    along = np.pad(np.abs(2 * n - around[1:-1, :-2] - around[1:-1, 2:]), 2)
+    across = np.pad(np.abs(2 * n - around[:-2, 1:-1] - around[2:, 1:-1]), 2)
+    activity, direction = np.zeros_like(n), np.zeros_like(n)
+    for row in range(0, n.shape[0], 4):
+        for column in range(0, n.shape[1], 4):
+            a, b = (x[row : row + 8, column : column + 8].sum() for x in (along, across))
+            here = slice(row, row + 4), slice(column, column + 4)
+            activity[here] = sum(a + b > t for t in THRESHOLDS)
+            direction[here] = 1 if 2 * a > 3 * b else 2 if 2 * b > 3 * a else 0
+    return activity, direction

@@ -238,10 +238,11 @@ def read_frame(
     hypotheses: bool = False,
     sparse: bool = False,
     loop_filter: bool = False,
+    directed: bool = False,
 ) -> dict[str, Latent | Choices | Filters]:
     """Section 5: all latents of a packet of kind "I" or "P", by name, in their order in the payload, and between them its choices of predictions,
     if the stream has feature 4 (``hypotheses``). ``sparse``: it has feature 8.
-    ``loop_filter``: it has feature 16; filters are the last of what is found.
+    ``loop_filter``: it has feature 16; filters are the last of what is found. ``directed``: it has feature 32.
 
     ``height`` and ``width`` are in luma samples; ``reference`` is what this function gave for the frame referred to.
     """
@@ -292,6 +293,7 @@ def read_frame(
         if name == "motion" and hypotheses:
             found["choices"] = read_choices(rans, rows, columns, (reference or {}).get("choices"))
     if loop_filter:
-        found["filters"] = read_filters(rans, None if kind == "I" else (reference or {}).get("filters", NO_FILTERS))
+        before = None if kind == "I" else (reference or {}).get("filters", NO_FILTERS)
+        found["filters"] = read_filters(rans, before, directed)
     rans.check_end()
     return found

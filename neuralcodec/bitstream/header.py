@@ -44,7 +44,7 @@ class StreamHeader:
     (0..200). ``gop_size`` is the encoder's aim, 0 for a single intra frame. ``tile_size``: width and height of the tiles
     of a still picture in luma samples, a multiple of 64; 0 without tiles. ``hypotheses``: P frames say for each cell what it is predicted from.
     ``sparse``: nearly certain elements of latents are coded in groups.
-    ``loop_filter``: frames say how they are filtered.
+    ``loop_filter``: frames say how they are filtered; ``directed``: their filters may have directions and clipped differences.
     """
 
     video: VideoProperties
@@ -64,6 +64,7 @@ class StreamHeader:
     hypotheses: bool = False
     sparse: bool = False
     loop_filter: bool = False
+    directed: bool = False
 
     @property
     def levels(self) -> int:
@@ -91,8 +92,11 @@ def _values(header: StreamHeader) -> dict[str, Any]:
         raise StreamError("header.required_features: a still picture has no predictions, and no sparse latents")
     if header.tile_size and header.loop_filter:
         raise StreamError("header.required_features: a picture in tiles has no loop filters")
+    if header.directed and not header.loop_filter:
+        raise StreamError("header.required_features: there are no directed loop filters without loop filters")
     features = {syntax.Feature.TILES: header.tile_size, syntax.Feature.FULL_CHROMA: video.full_chroma, syntax.Feature.HYPOTHESES: header.hypotheses,
-                syntax.Feature.SPARSE: header.sparse, syntax.Feature.LOOP_FILTER: header.loop_filter}
+                syntax.Feature.SPARSE: header.sparse, syntax.Feature.LOOP_FILTER: header.loop_filter,
+                syntax.Feature.DIRECTED: header.directed}
     return {
         "required_features": sum(feature for feature, needed in features.items() if needed),
         "width": video.width,
@@ -169,11 +173,13 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
     full_chroma = values["pixel_format"] == _FULL_CHROMA
     if full_chroma != bool(features & syntax.Feature.FULL_CHROMA) or (full_chroma and not values["still"]):
         raise StreamError("header.pixel_format: 4:4:4 needs feature 2, and is for still pictures")
-    flags = {name: bool(features & syntax.Feature[name.upper()]) for name in ("hypotheses", "sparse", "loop_filter")}
+    flags = {name: bool(features & syntax.Feature[name.upper()]) for name in ("hypotheses", "sparse", "loop_filter", "directed")}
     if (flags["hypotheses"] or flags["sparse"]) and values["still"]:
         raise StreamError("header.required_features: predictions by cell or sparse latents in a still picture")
     if flags["loop_filter"] and tile_size:
         raise StreamError("header.required_features: loop filters in a picture in tiles")
+    if flags["directed"] and not flags["loop_filter"]:
+        raise StreamError("header.required_features: directed loop filters without loop filters")
     most = limits.max_tiled_pixels if tile_size else limits.max_pixels
     if values["width"] * values["height"] > most:
         raise LimitError(f"{values['width']}x{values['height']} pixels, above the reader's limit {most}")

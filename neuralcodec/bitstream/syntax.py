@@ -26,9 +26,10 @@ class Feature(IntFlag):
     HYPOTHESES = 4
     SPARSE = 8
     LOOP_FILTER = 16
+    DIRECTED = 32
 
 
-KNOWN_FEATURES = int(Feature.TILES | Feature.FULL_CHROMA | Feature.HYPOTHESES | Feature.SPARSE | Feature.LOOP_FILTER)
+KNOWN_FEATURES = sum(Feature)
 GOP_MARKER = bytes.fromhex("D3A1F58B0CE692B7")
 """Eight bytes that open the body of each GOP start packet, none in 0x40..0x4F (first bytes of side packets)."""
 END_MARKER = bytes.fromhex("9C17E6DA835FB22E")

@@ -88,6 +88,7 @@ def header_facts(header: StreamHeader, size: int) -> dict[str, Any]:
         "hypotheses": header.hypotheses,
         "sparse": header.sparse,
         "loop_filter": header.loop_filter,
+        "directed": header.directed,
         "colour": {
             "primaries": colour.primaries,
             "transfer": colour.transfer,

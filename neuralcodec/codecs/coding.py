@@ -151,14 +151,16 @@ class FlagshipCoder:
         self._hyper_groupings: dict[tuple, Grouping] = {}
         self.loop_filter = False
         """Whether frames say how they are filtered (nn.loop_filter), as their stream's header tells."""
+        self.directed = False
+        """Whether loop filters may have directions and clipped differences, as their stream's header tells."""
         self.sparse = False
         """Whether nearly certain elements are coded in groups (entropy.sparse), as their stream's header tells."""
         self.hypotheses = False
         """Whether P frames say for each cell what it is predicted from (nn.hypotheses), as their stream's header tells."""
 
-    def follow(self, hypotheses: bool, sparse: bool, loop_filter: bool) -> None:
+    def follow(self, hypotheses: bool, sparse: bool, loop_filter: bool, directed: bool) -> None:
         """Obey what a stream's header says of its frames."""
-        self.hypotheses, self.sparse, self.loop_filter = hypotheses, sparse, loop_filter
+        self.hypotheses, self.sparse, self.loop_filter, self.directed = hypotheses, sparse, loop_filter, directed
 
     # -- the exact path ------------------------------------------------------------------------------------------
 
@@ -196,7 +198,7 @@ class FlagshipCoder:
             if name == MOTION and self.hypotheses:
                 lasting = bool(decoder.get_bits(1, 1, CHOICES)[0])
                 choices, statistics = read_choices(decoder, latent_size(*size), *self._choices_before(previous))
-        filters = read_filters(decoder, self._filters_before(kind, previous)) if self.loop_filter else None
+        filters = read_filters(decoder, self._filters_before(kind, previous), self.directed) if self.loop_filter else None
         decoder.finish()
         return Parsed(latents, masks, dict(decoder.bits), time.perf_counter() - started - whole + coding, choices, statistics, lasting, filters)
 
@@ -368,11 +370,11 @@ class FlagshipCoder:
         """``real``: planes before they are filtered and rounded; ``search``: look for new filters."""
         step = float(quantiser_step(torch.tensor([quality]), self.model.config.step_gain))
         chosen = self.choose_filters(real, (source.y, source.uv), self.lambdas[CONTEXTUAL] / step**2, before, search)
-        return write_filters(encoder, chosen, before)
+        return write_filters(encoder, chosen, before, self.directed)
 
     def choose_filters(self, real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], worth: float, before: FilterState | None, search: bool) -> FilterPlanes:
         """Loop filters, see codecs.filter_choice."""
-        return choose_filters(real, source, worth, before, search)
+        return choose_filters(real, source, worth, before, search, self.directed)
 
     def _worth(self, importance: Tensor | None, y: Tensor) -> Tensor | None:
         """Bits that a squared step is worth at each element of a contextual latent y (1, C, h, w)."""

@@ -10,9 +10,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuralcodec.entropy.filters import CLASS_COUNTS, LIMIT, Coefficients, FilterPlanes, FilterState, expected, same
+from neuralcodec.core.types import PlaneFilter
+from neuralcodec.entropy.filters import CLASS_COUNTS, LIMIT, PLAIN_COUNTS, FilterPlanes, FilterState, expected
 from neuralcodec.entropy.tables import cost_bits
-from neuralcodec.nn.loop_filter import BLOCK, CLASSES, COEFFICIENT_FRAC, SAMPLE_FRAC, TAPS, activity_classes, decoded_plane, three_planes, to_sixteenths
+from neuralcodec.nn.loop_filter import (
+    ACTIVITIES,
+    BLOCK,
+    CLIP,
+    COEFFICIENT_FRAC,
+    DIRECTED,
+    SAMPLE_FRAC,
+    TAPS,
+    TURNED,
+    block_classes,
+    decoded_plane,
+    three_planes,
+    to_sixteenths,
+)
 
 SAMPLES = 120_000
 """So many samples of a plane are looked at, in rows of blocks spread over it."""
@@ -31,49 +45,62 @@ _UNIT = _SIXTEENTHS * 2.0 ** (COEFFICIENT_FRAC + 1)
 
 
 @torch.no_grad()
-def choose_filters(real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], worth: float, before: FilterState | None, search: bool) -> FilterPlanes:
+def choose_filters(real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], worth: float, before: FilterState | None, search: bool,
+                   directed: bool = False) -> FilterPlanes:
     """Filters for planes y (1, 1, H, W), uv (1, 2, H/2, W/2) before they are rounded, by those of the ``source``.
 
-    ``worth``: bits for a squared sample; ``before``: as entropy.filters has it; ``search``: look for new ones, not only among those that were sent."""
-    chosen: list[Coefficients] = []
+    ``worth``: bits for a squared sample; ``before`` and ``directed``: as entropy.filters has it; ``search``: look for new ones, not only among those that were sent."""
+    chosen: list[PlaneFilter | None] = []
     frames = 1.0 if before is None else FOLLOWING
     for index, (x, s) in enumerate(zip(three_planes(*real), three_planes(*source), strict=True)):
         sent = None if before is None else before.sent[index]
         price = WORTH * worth * PLANE_WEIGHTS[index]
-        candidates: list[tuple[float, Coefficients]] = [(0.0, None)]
+        candidates: list[tuple[float, PlaneFilter | None]] = [(0.0, None)]
         if sent is not None:
             candidates.append((0.0, sent))
         if search:
-            new = _best_new(x, s, price * frames, sent, CLASS_COUNTS if index == 0 else (1,))
-            if new is not None and not same(new[1], sent):
-                candidates.append((new[0] / frames, new[1]))
-        costs = [bits + price * _error(x, s, c) for bits, c in candidates] if len(candidates) > 1 else [0.0]
+            counts = CLASS_COUNTS[: None if directed else PLAIN_COUNTS] if index == 0 else (1,)
+            found = [_best_new(x, s, price * frames, sent, counts, clipped) for clipped in ((False, True) if directed else (False,))]
+            best = min((f for f in found if f is not None), default=None, key=lambda f: f[0])
+            if best is not None and best[2] != sent:
+                candidates.append((best[1] / frames, best[2]))
+        costs = [bits + price * _error(x, s, f) for bits, f in candidates] if len(candidates) > 1 else [0.0]
         chosen.append(candidates[int(np.argmin(costs))][1])
     return tuple(chosen)
 
 
-def _error(x: Tensor, source: Tensor, coefficients: Coefficients) -> float:
+def _error(x: Tensor, source: Tensor, plane_filter: PlaneFilter | None) -> float:
     """Squared error of the plane as it would be decoded."""
-    return float((decoded_plane(x, coefficients) - source).double().square().sum())
+    return float((decoded_plane(x, plane_filter) - source).double().square().sum())
 
 
-def _best_new(x: Tensor, source: Tensor, price: float, sent: Coefficients, counts: tuple[int, ...]) -> tuple[float, Coefficients] | None:
-    """The new filter with the least bits and error, with its bits; None for one that is not worth them."""
-    grams, crosses, share = _statistics(x, source, CLASSES if len(counts) > 1 else 1)
-    best: tuple[float, float, Coefficients] | None = None
+def _best_new(x: Tensor, source: Tensor, price: float, sent: PlaneFilter | None, counts: tuple[int, ...], clipped: bool) -> tuple[float, float, PlaneFilter] | None:
+    """The new filter with the least bits and error (in bits, less that without a filter), with these and its bits; None for one that is not worth them."""
+    grams, crosses, share = _statistics(x, source, len(counts) > 1, clipped)
+    best: tuple[float, float, PlaneFilter] | None = None
     for count in counts:
-        gram, cross = (a.reshape(count, -1, *a.shape[1:]).sum(1) for a in (grams, crosses))
         base, table = expected(sent, count)
-        found = [_solve(g, c, price * share, b, table) for g, c, b in zip(gram, cross, base, strict=True)]
+        found = [_solve(g, c, price * share, b, table) for g, c, b in zip(*_by_classes(grams, crosses, count), base, strict=True)]
         total = sum(f[0] for f in found)
         if best is None or total < best[0]:
-            best = total, sum(f[1] for f in found), np.stack([f[2] for f in found])
-    return None if best is None or best[0] >= 0 else (best[1] + _FLAG_BITS, best[2])
+            best = total, sum(f[1] for f in found) + _FLAG_BITS, PlaneFilter(np.stack([f[2] for f in found]), clipped)
+    return None if best is None or best[0] >= 0 else best
 
 
-def _statistics(x: Tensor, source: Tensor, classes: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Sums over samples by class, in sixteenths: of products of what taps read (K, 12, 12), and of these with the error (K, 12); and how many samples of the
-    plane stand for one of those that were looked at."""
+def _by_classes(grams: np.ndarray, crosses: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """What ``_statistics`` gave, by so many classes."""
+    if len(grams) == 1:
+        return grams, crosses
+    if count == DIRECTED:
+        turned = np.array(TURNED)
+        straight = np.stack([grams[:, 0], grams[:, 1] + grams[:, 2][:, turned][:, :, turned]], 1)
+        return straight.reshape(count, *grams.shape[2:]), np.stack([crosses[:, 0], crosses[:, 1] + crosses[:, 2][:, turned]], 1).reshape(count, -1)
+    return tuple(a.sum(1).reshape(count, -1, *a.shape[2:]).sum(1) for a in (grams, crosses))
+
+
+def _statistics(x: Tensor, source: Tensor, classes: bool, clipped: bool) -> tuple[np.ndarray, np.ndarray, float]:
+    """Sums over samples, in sixteenths, by activity and direction (4, 3, ...), or without ``classes`` (1, ...): of products of what taps read (.., 12, 12), and of these with
+    the error (.., 12); and how many samples of the plane stand for one of those that were looked at."""
     n = to_sixteenths(x)
     rows, width = n.shape[2] // BLOCK, n.shape[3]
     step = max(1, round(rows * BLOCK * width / SAMPLES))
@@ -84,17 +111,21 @@ def _statistics(x: Tensor, source: Tensor, classes: int) -> tuple[np.ndarray, np
     def at(dy: int, dx: int) -> Tensor:
         return padded[lines + 2 + dy, 2 + dx : 2 + dx + width]
 
+    def difference(dy: int, dx: int) -> Tensor:
+        return (at(dy, dx) - centre).clamp_(-CLIP, CLIP) if clipped else at(dy, dx) - centre
+
     centre = at(0, 0)
-    taps = torch.stack([at(dy, dx) + at(-dy, -dx) - 2 * centre for dy, dx in TAPS]).double()  # (12, rows, W)
+    taps = torch.stack([difference(dy, dx) + difference(-dy, -dx) for dy, dx in TAPS]).double()  # (12, rows, W)
     error = ((source[0, 0][lines] * (1 << SAMPLE_FRAC)) - centre).double()
     flat, target = taps.flatten(1), error.flatten()
-    if classes == 1:
+    if not classes:
         grams, crosses = (flat @ flat.T)[None], (flat @ target)[None]
     else:
-        where = activity_classes(n)[kept].repeat_interleave(BLOCK, 0).repeat_interleave(BLOCK, 1).flatten()
-        parts = [torch.nonzero(where == c)[:, 0] for c in range(classes)]
-        members = [(flat[:, p], target[p]) for p in parts]
-        grams, crosses = torch.stack([f @ f.T for f, _ in members]), torch.stack([f @ t for f, t in members])
+        activity, direction = block_classes(n)
+        where = (3 * activity + direction)[kept].repeat_interleave(BLOCK, 0).repeat_interleave(BLOCK, 1).flatten()
+        members = [(flat[:, p], target[p]) for p in (torch.nonzero(where == c)[:, 0] for c in range(3 * ACTIVITIES))]
+        grams = torch.stack([f @ f.T for f, _ in members]).unflatten(0, (ACTIVITIES, 3))
+        crosses = torch.stack([f @ t for f, t in members]).unflatten(0, (ACTIVITIES, 3))
     return grams.cpu().numpy(), crosses.cpu().numpy(), rows * BLOCK / len(lines)
 
 

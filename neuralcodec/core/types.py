@@ -90,3 +90,20 @@ class SidePacket:
     dts: int | None
     duration: int = 0
     keyframe: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class PlaneFilter:
+    """The loop filter of one plane: ``coefficients`` int64 (classes, 12), -31..31; ``clipped``: differences count for two samples at most. Equal by what they hold."""
+
+    coefficients: np.ndarray
+    clipped: bool = False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PlaneFilter) and self.clipped == other.clipped and np.array_equal(self.coefficients, other.coefficients)
+
+    __hash__ = None
+
+    @property
+    def classes(self) -> int:
+        return len(self.coefficients)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from neuralcodec.core.errors import StreamError, UsageError
+from neuralcodec.core.types import PlaneFilter
 from neuralcodec.entropy.coder import FrameDecoder, FrameEncoder
 
-Coefficients = np.ndarray | None
-"""int64 (classes, 12), -31..31, or None: no filter."""
-FilterPlanes = tuple[Coefficients, Coefficients, Coefficients]
-"""Y with 1, 2 or 4 classes, U and V with one."""
-CLASS_COUNTS = (1, 2, 4)
+FilterPlanes = tuple[PlaneFilter | None, PlaneFilter | None, PlaneFilter | None]
+"""Y with 1, 2, 4 or 8 classes, U and V with one; None: no filter."""
+CLASS_COUNTS = (1, 2, 4, 8)
+PLAIN_COUNTS = 3
+"""So many of them are in streams without directions."""
 LIMIT = 31
 USUAL = np.array([16, 14, 5, 7, 4, -3, -2, -2, 0, 0, 1, -1])
 """What coefficients tend to be, in the order of nn.loop_filter.TAPS."""
@@ -36,62 +37,68 @@ class FilterState:
     sent: FilterPlanes = NONE
 
 
-def write_filters(encoder: FrameEncoder, planes: FilterPlanes, before: FilterState | None, label: str = "filters") -> FilterState:
-    """Add a frame's filters; ``before``: the state after the frame before, None in an intra frame. Raises UsageError for what cannot be sent."""
-    for index, c in enumerate(planes):
-        if c is not None and (c.shape not in [(n, len(USUAL)) for n in CLASS_COUNTS[: 1 if index else None]] or np.abs(c).max() > LIMIT):
-            raise UsageError(f"coefficients {c.shape} of a loop filter: classes 1, 2 or 4 in Y and 1 in U and V, {len(USUAL)} each, at most {LIMIT}")
+def write_filters(encoder: FrameEncoder, planes: FilterPlanes, before: FilterState | None, directed: bool = False, label: str = "filters") -> FilterState:
+    """Add a frame's filters; ``before``: the state after the frame before, None in an intra frame; ``directed``: the stream's filters may have directions and clipped
+    differences. Raises UsageError for what cannot be sent."""
+    for index, f in enumerate(planes):
+        _check(f, index, directed)
     if before is not None:
-        again = all(same(a, b) for a, b in zip(planes, before.planes, strict=True))
+        again = planes == before.planes
         encoder.put_flags(np.array([again]), AGAIN, label)
         if again:
             return before
     sent = list(NONE if before is None else before.sent)
-    for index, c in enumerate(planes):
-        encoder.put_bits(int(c is not None), 1, label)
-        if c is None:
+    for index, f in enumerate(planes):
+        encoder.put_bits(int(f is not None), 1, label)
+        if f is None:
             continue
         if sent[index] is not None:
-            encoder.put_bits(int(not same(c, sent[index])), 1, label)
-            if same(c, sent[index]):
+            encoder.put_bits(int(f != sent[index]), 1, label)
+            if f == sent[index]:
                 continue
         if index == 0:
-            encoder.put_bits(CLASS_COUNTS.index(len(c)), 2, label)
-        base, table = expected(sent[index], len(c))
-        encoder.put(c - base, np.full(c.shape, table), label)
-        sent[index] = c
+            encoder.put_bits(CLASS_COUNTS.index(f.classes), 2, label)
+        if directed:
+            encoder.put_bits(int(f.clipped), 1, label)
+        base, table = expected(sent[index], f.classes)
+        encoder.put(f.coefficients - base, np.full(base.shape, table), label)
+        sent[index] = f
     return FilterState(planes, tuple(sent))
 
 
-def read_filters(decoder: FrameDecoder, before: FilterState | None, label: str = "filters") -> FilterState:
+def _check(f: PlaneFilter | None, index: int, directed: bool) -> None:
+    if f is None:
+        return
+    counts = CLASS_COUNTS[:1] if index else CLASS_COUNTS[: None if directed else PLAIN_COUNTS]
+    if f.coefficients.shape not in [(n, len(USUAL)) for n in counts] or np.abs(f.coefficients).max() > LIMIT or (f.clipped and not directed):
+        raise UsageError(f"coefficients {f.coefficients.shape} of a loop filter: classes {', '.join(map(str, counts))}, {len(USUAL)} each, at most {LIMIT}")
+
+
+def read_filters(decoder: FrameDecoder, before: FilterState | None, directed: bool = False, label: str = "filters") -> FilterState:
     """What ``write_filters`` wrote. Raises StreamError."""
     if before is not None and decoder.get_flags(1, AGAIN, label)[0]:
         return before
     sent = list(NONE if before is None else before.sent)
-    planes: list[Coefficients] = [None, None, None]
+    planes: list[PlaneFilter | None] = [None, None, None]
     for index in range(3):
         if not decoder.get_bits(1, 1, label)[0]:
             continue
         if sent[index] is None or decoder.get_bits(1, 1, label)[0]:
             count = int(decoder.get_bits(2, 1, label)[0]) if index == 0 else 0
-            if count >= len(CLASS_COUNTS):
+            if count >= PLAIN_COUNTS and not directed:
                 raise StreamError("a loop filter has a number of classes that there is not")
+            clipped = bool(decoder.get_bits(1, 1, label)[0]) if directed else False
             base, table = expected(sent[index], CLASS_COUNTS[count])
-            sent[index] = decoder.get(np.full(base.shape, table), label) + base
-            if np.abs(sent[index]).max() > LIMIT:
+            coefficients = decoder.get(np.full(base.shape, table), label) + base
+            if np.abs(coefficients).max() > LIMIT:
                 raise StreamError("a coefficient of a loop filter is out of range")
+            sent[index] = PlaneFilter(coefficients, clipped)
         planes[index] = sent[index]
     return FilterState(tuple(planes), tuple(sent))
 
 
-def expected(sent: Coefficients, classes: int) -> tuple[np.ndarray, int]:
+def expected(sent: PlaneFilter | None, classes: int) -> tuple[np.ndarray, int]:
     """What coefficients (classes, 12) are coded as differences from, and the scale index of these."""
     if sent is None:
         return np.tile(USUAL, (classes, 1)), FIRST_TABLE
-    return sent[np.arange(classes) * len(sent) // classes], NEXT_TABLE
-
-
-def same(a: Coefficients, b: Coefficients) -> bool:
-    """Whether two planes have the same filter, or none."""
-    return np.array_equal(a, b) if a is not None and b is not None else a is b
-
+    return sent.coefficients[np.arange(classes) * sent.classes // classes], NEXT_TABLE

@@ -97,13 +97,14 @@ class StreamEncoder:
         self.loaded, self.video, self.options, self.device = loaded, video, options, device
         self.quality = options.quality_index()
         self.step = _frame_step(video)
+        loop_filter = options.loop_filter and not loaded.intra_only and not video.still
         self.header = StreamHeader(
             video=video, model_id=loaded.identity, model_name=loaded.name, width_tables=loaded.widths, level=options.level,
             arithmetic=Arithmetic.EXACT if loaded.exact else Arithmetic.FLOAT_PICTURES, level_locked=loaded.level_locked,
             gop_size=options.gop, quality=self.quality, side_streams=side_streams, metadata=metadata or {}, chapters=chapters, encoder=program,
             hypotheses=options.hypotheses and options.gop != 1 and not video.still,
             sparse=options.sparse and not loaded.intra_only and not video.still,
-            loop_filter=options.loop_filter and not loaded.intra_only and not video.still)
+            loop_filter=loop_filter, directed=loop_filter)
         apply_widths(loaded.model, loaded.widths[options.level - 1])
         place(loaded.model, device)
         prepare_exact(device)
@@ -155,7 +156,7 @@ class StreamEncoder:
     def _encode_group(self, job: Job[Frame | SidePacket, _Result]) -> None:
         torch.set_num_threads(self.options.threads)
         coder = coder_for(self.loaded.model, self.device, self.options.route)
-        coder.follow(self.header.hypotheses, self.header.sparse, self.header.loop_filter)
+        coder.follow(self.header.hypotheses, self.header.sparse, self.header.loop_filter, self.header.directed)
         if self.options.mask_modes is not None:
             coder.mask_modes = self.options.mask_modes
         size = (self.video.height, self.video.width)

@@ -77,7 +77,7 @@ class StillDecoder:
 
     def _coder(self) -> FlagshipCoder:
         coder = TileCoder(self.loaded.model, self.device) if self.tiles else coder_for(self.loaded.model, self.device)
-        coder.loop_filter = self.reader.header.loop_filter
+        coder.loop_filter, coder.directed = self.reader.header.loop_filter, self.reader.header.directed
         return coder
 
     # -- parsing ---------------------------------------------------------------------------------------------------

@@ -163,7 +163,8 @@ class StillEncoder:
         return StreamHeader(
             video=video, model_id=loaded.identity, model_name=loaded.name, width_tables=loaded.widths, level=self.options.level,
             arithmetic=Arithmetic.EXACT if loaded.exact else Arithmetic.FLOAT_PICTURES, level_locked=loaded.level_locked, gop_size=1,
-            quality=self.quality, encoder=self.program, tile_size=tile_size, loop_filter=self._loop_filter(tile_size))
+            quality=self.quality, encoder=self.program, tile_size=tile_size, loop_filter=self._loop_filter(tile_size),
+            directed=self._loop_filter(tile_size))
 
     def _loop_filter(self, tile_size: int) -> bool:
         # Tiles have no filters: each would have to be filtered by those of its neighbours too, in part.
@@ -187,7 +188,7 @@ class StillEncoder:
         def work(job: Job[_Tile, tuple[_Tile, tuple[int, ...], bytes]]) -> None:
             torch.set_num_threads(self.options.threads)
             coder = TileCoder(self.loaded.model, self.device) if self.tiles else coder_for(self.loaded.model, self.device, self.options.route)
-            coder.loop_filter = loop_filter
+            coder.loop_filter = coder.directed = loop_filter
             for tile in job:
                 window = Planes(*planes_to_tensors(tile.planes, self.device))
                 quality, shape = self._alpha_quality if tile.kind == ALPHA else self.quality, (tile.rows.size, tile.columns.size)

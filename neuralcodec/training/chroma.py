@@ -17,6 +17,7 @@ from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.inter import InterModel
 from neuralcodec.codecs.intra import CHROMA_GAIN, IntraModel
 from neuralcodec.codecs.prior import SCALE_FRAC, LatentPrior
+from neuralcodec.core.errors import UsageError
 from neuralcodec.core.types import QUALITY_STEPS
 from neuralcodec.entropy.tables import SCALES
 from neuralcodec.nn.dct import chroma_of_latent, merge_cells, packed_dct
@@ -45,9 +46,16 @@ def chroma_dct() -> Tensor:
 def start_intra_chroma(model: Flagship, sampler: Sampler) -> int:
     """Give frequencies of chroma that do not pass to idle latents, measured on crops of clips. Does nothing where the path is in use, or the model too small
     for the DCT. Returns how many frequencies were given away."""
+    return revive_intra_chroma(model, sampler) if _unused(model.intra, model.intra.synthesis) else 0
+
+
+@torch.no_grad()
+def revive_intra_chroma(model: Flagship, sampler: Sampler) -> int:
+    """The same for a path that is in use, where latents went idle again because clips showed nothing of what they carry. Raises UsageError for a model without
+    such a path."""
     intra = model.intra
-    if not _unused(intra, intra.synthesis):
-        return 0
+    if intra.synthesis.chroma is None or intra.config.latent != 4 * PACKED_CHANNELS:
+        raise UsageError("--revive-chroma: this model has no path for chroma")
     device = next(model.parameters()).device
     data = sampler.batch(SIZE, CROPS, 1)
     x, quality = _packed(model, data.y[0], data.uv[0]), torch.full((CROPS,), QUALITY_STEPS, device=device)

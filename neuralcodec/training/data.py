@@ -17,6 +17,7 @@ from torch import Tensor
 
 from neuralcodec.codecs.estimation import CELL
 from neuralcodec.core.errors import InputError, UsageError
+from neuralcodec.training.detail import add_detail
 from neuralcodec.training.rescale import draw_side, rescale
 
 SMALLEST, WHOLE_SHARE = 24, 0.15
@@ -107,12 +108,13 @@ class Sampler:
     every third one is taken. ``foreign``: chance that something which nothing before predicts comes into a sample with the next frame, once at
     most, see ``paste_foreign``.
     ``saturation``: the logarithm of the largest factor of chroma. (Clips that were scaled down have soft, pale chroma, and transforms that see nothing
-    else stop carrying its details.) ``scale``: the logarithm of the largest factor by which a crop is resized, up or down, see training.rescale.
+    else stop carrying its details.) ``detail``: see training.detail. ``scale``: the logarithm of the largest factor by which a crop is resized, up or down, see training.rescale.
     """
 
-    def __init__(self, packs: list[Clips], seed: int, *, gamma: float = 0.15, saturation: float = 0.0, scale: float = 0.0,
+    def __init__(self, packs: list[Clips], seed: int, *, gamma: float = 0.15, saturation: float = 0.0, scale: float = 0.0, detail: float = 0.0,
                  skips: tuple[float, ...] = (1.0,), foreign: float = 0.0) -> None:
-        self.packs, self.gamma, self.saturation, self.scale, self.skips, self.foreign = packs, gamma, saturation, scale, np.array(skips), foreign
+        self.packs, self.gamma, self.saturation, self.scale, self.detail = packs, gamma, saturation, scale, detail
+        self.skips, self.foreign = np.array(skips), foreign
         self.rng = np.random.default_rng(seed)
         self.weights = np.array([len(p.frames) for p in packs], float)
         self.weights /= self.weights.sum()
@@ -170,6 +172,8 @@ class Sampler:
             factor = np.exp(rng.uniform(0, self.saturation))
             table = np.round((np.arange(256) - 128) * factor + 128).clip(0, 255).astype(np.uint8)
             uv = table[uv]
+        if self.detail and rng.random() < 0.5:
+            y, uv = add_detail(rng, y, uv, self.detail)
         return np.ascontiguousarray(y)[:, None], np.ascontiguousarray(uv), f
 
 

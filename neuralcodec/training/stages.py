@@ -26,7 +26,7 @@ from neuralcodec.nn.exact_slimmable import ExactTrunk
 from neuralcodec.nn.slimmable import SlimmableTrunk
 from neuralcodec.training.ablations import Ablations, settle_record
 from neuralcodec.training.calibrate import match_scale
-from neuralcodec.training.chroma import start_inter_chroma, start_intra_chroma
+from neuralcodec.training.chroma import revive_intra_chroma, start_inter_chroma, start_intra_chroma
 from neuralcodec.training.data import Sampler
 from neuralcodec.training.exact import all_exact, source_file
 from neuralcodec.training.flow import load_flow
@@ -49,7 +49,7 @@ STAGES = ("intra", "motion", "inter", "long", "levels")
 @dataclass(frozen=True, kw_only=True)
 class StageOptions(RunOptions):
     """``stage``: one of STAGES; ``frames``: how many are unrolled, ``chain``: see InterStage, and ``freeze``: which of motion and inter is not trained (long, levels);
-    ``saturation`` and ``scale``: see training.data; ``ablate``: what is switched off, see training.ablations (long, levels); ``modulator``: see training.modulator (long);
+    ``saturation``, ``scale`` and ``detail``: see training.data; ``revive_chroma``: see training.chroma (intra); ``ablate``: what is switched off, see training.ablations (long, levels); ``modulator``: see training.modulator (long);
     ``freeze_normalisation``: steps after which it does not change any more, see training.normalisation (long); None: none;
     ``floating``: train in floating point what starts from the file of an exact model (to be exported with ``--exact`` again)."""
 
@@ -59,6 +59,8 @@ class StageOptions(RunOptions):
     freeze: str | None = None
     saturation: float = 0.0
     scale: float = 0.0
+    detail: float = 0.0
+    revive_chroma: bool = False
     floating: bool = False
     ablate: tuple[str, ...] = ()
     modulator: bool = False
@@ -74,6 +76,8 @@ def run_stage(options: StageOptions) -> Flagship:
         raise UsageError(f"--ablate {options.ablate[0]}: of the stages long and levels")
     if options.hypotheses and options.stage not in ("long", "levels"):
         raise UsageError("--hypotheses: of the stages long and levels")
+    if options.revive_chroma and options.stage != "intra":
+        raise UsageError("--revive-chroma: of the stage intra")
     for name, given in (("--modulator", options.modulator), ("--freeze-normalisation", options.freeze_normalisation)):
         if given and options.stage != "long":
             raise UsageError(f"{name}: of the stage long")
@@ -95,9 +99,11 @@ def run_stage(options: StageOptions) -> Flagship:
         for clips, folder in zip(packs, options.data, strict=True):
             clips.flow = np.array(load_flow(clips, options.cache, folder.name))
     inter = options.stage in ("inter", "long", "levels")
-    sampler = Sampler(packs, seed, saturation=options.saturation, scale=options.scale, skips=FRAME_SKIPS if inter else (1.0,), foreign=FOREIGN_CHANCE if inter else 0.0)
+    sampler = Sampler(packs, seed, saturation=options.saturation, scale=options.scale, detail=options.detail, skips=FRAME_SKIPS if inter else (1.0,), foreign=FOREIGN_CHANCE if inter else 0.0)
     if options.freeze not in (None, "motion", "inter") or (options.freeze and options.stage not in ("long", "levels")):
         raise UsageError(f"--freeze {options.freeze}: motion or inter, of the stages long and levels")
+    if options.revive_chroma and not resumed:
+        revive_intra_chroma(model, sampler)
     build = {"intra": _intra, "motion": _motion, "inter": _inter, "long": _long, "levels": _levels}[options.stage]
     stage, groups, rate, after = build(model, sampler, options)
     trained = {id(p) for m in groups.values() for p in m.parameters()}

@@ -110,6 +110,10 @@ def test_loop_filters_need_their_feature_and_no_tiles():
     with pytest.raises(StreamError, match="required_features"):
         write_header(replace(STILL, tile_size=64, loop_filter=True))
     assert read_header(write_header(replace(STILL, tile_size=0, loop_filter=True)), Limits()).loop_filter
+    with pytest.raises(StreamError, match="directed"):
+        write_header(replace(HEADER, directed=True))
+    directed = write_header(replace(HEADER, loop_filter=True, directed=True))
+    assert directed[14] == 48 and read_header(directed, Limits()).directed
     data = write_header(replace(HEADER, loop_filter=True))
     assert data[14] == 16 and read_header(data, Limits()).loop_filter and not read_header(write_header(HEADER), Limits()).loop_filter
     with pytest.raises(StreamError, match="required_features"):

@@ -7,15 +7,16 @@ from bitstream_spec.reference import filters as reference
 from bitstream_spec.reference.rans import Rans
 from bitstream_spec.reference.rans import StreamError as ReferenceError
 from neuralcodec.core.errors import StreamError, UsageError
+from neuralcodec.core.types import PlaneFilter
 from neuralcodec.entropy import FrameDecoder, FrameEncoder
-from neuralcodec.entropy.filters import LIMIT, NEXT_TABLE, USUAL, FilterState, read_filters, same, write_filters
+from neuralcodec.entropy.filters import LIMIT, NEXT_TABLE, USUAL, FilterState, read_filters, write_filters
 
 
-def draw(rng, classes):
-    return np.clip(USUAL + rng.integers(-9, 10, (classes, 12)), -LIMIT, LIMIT)
+def draw(rng, classes, clipped=False):
+    return PlaneFilter(np.clip(USUAL + rng.integers(-9, 10, (classes, 12)), -LIMIT, LIMIT), clipped)
 
 
-def sequence(seed, frames=12):
+def sequence(seed, directed, frames=12):
     """Filters of a group's frames: new ones, those of before, none."""
     rng, sent = np.random.default_rng(seed), [None, None, None]
     for _ in range(frames):
@@ -23,27 +24,29 @@ def sequence(seed, frames=12):
         for index in range(3):
             kind = rng.integers(0, 3)
             if kind == 2 or (kind == 1 and sent[index] is None):
-                sent[index] = draw(rng, int(rng.choice([1, 2, 4])) if index == 0 else 1)
+                sent[index] = draw(rng, int(rng.choice([1, 2, 4, 8][: 3 + directed])) if index == 0 else 1, directed and bool(rng.integers(0, 2)))
             planes.append(sent[index] if kind else None)
         yield tuple(planes)
 
 
+@pytest.mark.parametrize("directed", [False, True])
 @pytest.mark.parametrize("seed", range(8))
-def test_filters_come_back(seed):
+def test_filters_come_back(seed, directed):
     written = read = theirs = None
-    for planes in sequence(seed):
+    for planes in sequence(seed, directed):
         encoder = FrameEncoder()
-        written = write_filters(encoder, planes, written)
+        written = write_filters(encoder, planes, written, directed)
         encoder.put_bits(5, 3)
         payload = encoder.finish()
         decoder, rans = FrameDecoder(payload), Rans(payload)
-        read, theirs = read_filters(decoder, read), reference.read_filters(rans, theirs)
+        read, theirs = read_filters(decoder, read, directed), reference.read_filters(rans, theirs, directed)
         assert decoder.get_bits(3)[0] == rans.bits(3) == 5
         decoder.finish()
         rans.check_end()
-        for state in (written, read, theirs):
-            assert all(same(a, b) for a, b in zip(state.planes, planes, strict=True))
-        assert all(same(a, b) for a, b in zip(read.sent, written.sent, strict=True))
+        for state in (written, read):
+            assert state.planes == planes
+        assert tuple(f and PlaneFilter(*f) for f in theirs.planes) == planes
+        assert read.sent == written.sent
 
 
 def test_what_does_not_change_costs_next_to_nothing():
@@ -63,7 +66,7 @@ def test_a_change_of_classes_starts_from_the_nearest_ones():
     state = FilterState((four, None, None), (four, None, None))
     for classes in (1, 2):
         encoder = FrameEncoder()
-        coarse = four[:: 4 // classes].copy()
+        coarse = PlaneFilter(four.coefficients[:: 4 // classes].copy())
         write_filters(encoder, (coarse, None, None), state)
         decoder = FrameDecoder(encoder.finish())
         decoder.get_flags(1, 14)
@@ -71,10 +74,26 @@ def test_a_change_of_classes_starts_from_the_nearest_ones():
         assert not decoder.get(np.full((classes, 12), NEXT_TABLE)).any()
 
 
+def test_eight_classes_start_from_four():
+    four = draw(np.random.default_rng(2), 4)
+    encoder = FrameEncoder()
+    write_filters(encoder, (PlaneFilter(four.coefficients.repeat(2, 0), True), None, None), FilterState((four, None, None), (four, None, None)), True)
+    decoder = FrameDecoder(encoder.finish())
+    decoder.get_flags(1, 14)
+    assert [int(decoder.get_bits(n)[0]) for n in (1, 1, 2, 1)] == [1, 1, 3, 1]
+    assert not decoder.get(np.full((8, 12), NEXT_TABLE)).any()
+
+
 def test_filters_that_there_are_not_are_refused():
-    for planes in ((np.zeros((3, 12), int), None, None), (None, np.zeros((2, 12), int), None), (np.zeros((1, 11), int), None, None), (np.full((1, 12), 32), None, None)):
+    wrong = [(np.zeros((3, 12), int), None, None), (None, np.zeros((2, 12), int), None), (np.zeros((1, 11), int), None, None), (np.full((1, 12), 32), None, None)]
+    for planes in wrong:
+        for directed in (False, True):
+            with pytest.raises(UsageError, match="loop filter"):
+                write_filters(FrameEncoder(), tuple(c if c is None else PlaneFilter(c) for c in planes), None, directed)
+    for f in (PlaneFilter(np.zeros((8, 12), int)), PlaneFilter(np.zeros((1, 12), int), True)):
+        write_filters(FrameEncoder(), (f, None, None), None, True)
         with pytest.raises(UsageError, match="loop filter"):
-            write_filters(FrameEncoder(), planes, None)
+            write_filters(FrameEncoder(), (f, None, None), None)
     classes, range_ = FrameEncoder(), FrameEncoder()
     for value, bits in ((1, 1), (3, 2)):
         classes.put_bits(value, bits)
@@ -86,4 +105,4 @@ def test_filters_that_there_are_not_are_refused():
         with pytest.raises(StreamError, match="loop filter"):
             read_filters(FrameDecoder(payload), None)
         with pytest.raises(ReferenceError, match="loop filter"):
-            reference.read_filters(Rans(payload), None)
+            reference.read_filters(Rans(payload), None, False)
