@@ -9,11 +9,12 @@ from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
 from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
+from neuralcodec.core.errors import UsageError
 from neuralcodec.nn.dct import chroma_of_latent
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import LUMA_CHANNELS
 from neuralcodec.nn.likelihood import scale_of_index
-from neuralcodec.training.chroma import chroma_dct, start_inter_chroma, start_intra_chroma
+from neuralcodec.training.chroma import chroma_dct, revive_intra_chroma, start_inter_chroma, start_intra_chroma
 from neuralcodec.training.data import Clips, Sampler
 
 CONFIG = FlagshipConfig(IntraConfig(hyper=8, encoder_blocks=1, decoder_blocks=1),
@@ -69,6 +70,21 @@ def test_what_does_not_pass_gets_latents_that_are_idle(model, sampler, exact):
     luma, chroma = errors(intra, sampler)
     assert max(luma, chroma) < 1e-4
     assert start_intra_chroma(model, sampler) == 0, "it is in use"
+
+
+def test_a_path_that_faded_is_revived(model, sampler):
+    intra = model.intra
+    count = fade(intra, intra.synthesis)
+    start_intra_chroma(model, sampler)
+    lost = torch.nonzero(intra.synthesis.chroma.conv.weight.flatten(1).any(0)).flatten()[:20]
+    with torch.no_grad():
+        intra.analysis.chroma.weight[lost] = 0
+    assert errors(intra, sampler)[1] > 1e-3
+    assert revive_intra_chroma(model, sampler) == 20 < count
+    assert max(errors(intra, sampler)) < 1e-4
+    assert revive_intra_chroma(model, sampler) == 0
+    with pytest.raises(UsageError, match="revive-chroma"):
+        revive_intra_chroma(Flagship(FlagshipConfig(IntraConfig(hyper=8, encoder_blocks=1, decoder_blocks=1, chroma_path=False), CONFIG.motion, CONFIG.inter)), sampler)
 
 
 @torch.no_grad()

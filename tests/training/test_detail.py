@@ -1,0 +1,62 @@
+"""Detail that training adds to its samples."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from neuralcodec.cli.train import train
+from neuralcodec.training.data import Clips, Sampler
+from neuralcodec.training.detail import add_detail
+
+
+def soft(seed, frames=2, side=64):
+    """Luma with fine stripes, chroma that is smooth."""
+    wave = np.linspace(0, 3, side // 2)
+    y = 120 + 10 * np.cos(np.arange(side) * 1.6) + np.zeros((frames, side, side))
+    uv = 128 + 20 * np.cos(wave + seed) + np.zeros((frames, 2, side // 2, side // 2))
+    return y.round().astype(np.uint8), uv.round().astype(np.uint8)
+
+
+def fine(plane):
+    """Energy of the differences between neighbours along rows."""
+    return float(np.square(np.diff(plane.astype(float), axis=-1)).mean())
+
+
+def test_luma_is_sharper_and_chroma_gets_its_detail():
+    y, uv = soft(0)
+    for seed in range(8):
+        sharp, coloured = add_detail(np.random.default_rng(seed), y, uv, 1.0)
+        assert sharp.dtype == coloured.dtype == np.uint8 and sharp.shape == y.shape and coloured.shape == uv.shape
+        assert 0.98 * fine(y) < fine(sharp) < 4.5 * fine(y)
+        assert np.array_equal(sharp[0], sharp[1]) and np.array_equal(coloured[0], coloured[1]), "the same in all frames"
+    gained = [fine(add_detail(np.random.default_rng(s), y, uv, 1.0)[1]) / fine(uv) for s in range(8)]
+    assert max(gained) > 1.5 and min(gained) > 0.98
+    assert np.abs(sharp.astype(float).mean() - y.mean()) < 1 and np.abs(coloured.astype(float).mean() - uv.mean()) < 1
+
+
+def test_flat_pictures_stay_as_they_are():
+    y, uv = np.full((1, 32, 32), 90, np.uint8), np.full((1, 2, 16, 16), 60, np.uint8)
+    sharp, coloured = add_detail(np.random.default_rng(0), y, uv, 2.0)
+    assert np.array_equal(sharp, y) and np.array_equal(coloured, uv)
+
+
+def test_half_of_the_samples_have_it():
+    frames = np.random.default_rng(0).integers(100, 156, (4, 96, 64), np.uint8)
+    clips = Clips(frames, [4])
+    plain, detailed = Sampler([clips], 5, gamma=0.0), Sampler([replace(clips)], 5, gamma=0.0, detail=1.0)
+    changed = 0
+    for _ in range(40):
+        state = plain.rng.bit_generator.state
+        before = plain.batch(64, 1, 2)
+        detailed.rng.bit_generator.state = state
+        changed += not torch.equal(before.y, detailed.batch(64, 1, 2).y)
+    assert 10 < changed < 30
+
+
+@pytest.mark.parametrize(("stage", "flag", "says"), [("long", "--revive-chroma", "of the stage intra")])
+def test_wrong_stages_are_refused(stage, flag, says, tmp_path):
+    result = CliRunner().invoke(train, [stage, "--data", str(tmp_path), "--run", str(tmp_path / "run"), flag])
+    assert result.exit_code != 0 and says in str(result.exception)
