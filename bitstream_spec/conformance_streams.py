@@ -228,7 +228,7 @@ class Maker:
             classes = int(self.rng.choice([2, 4, 8] if self.coder.directed else [1, 2, 4])) if index == 0 else 1
             new = PlaneFilter(np.clip(self.rng.integers(-9, 10, (classes, 12)) + (USUAL if choice else 0), -LIMIT, LIMIT))
             if self.coder.directed:
-                new = PlaneFilter(new.coefficients, bool(self.rng.integers(0, 2)))
+                new = PlaneFilter(new.coefficients, int(self.rng.integers(0, 4)))
             planes.append(None if choice == 3 else sent if choice == 2 and sent is not None else new)
         return tuple(planes)
 

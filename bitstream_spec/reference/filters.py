@@ -16,14 +16,14 @@ THRESHOLDS = (2048, 5120, 10240)
 
 
 TURNED = [1, 0, 2, 3, 5, 4, 8, 9, 6, 7, 10, 11]
-CLIP = 32
+CLIPS = [4080, 32, 16, 8]
 
 
 class PlaneFilter(NamedTuple):
-    """Coefficients, int64 (classes, 12), and whether differences are clipped."""
+    """Coefficients, int64 (classes, 12), and how differences are clipped, 0..3."""
 
     coefficients: np.ndarray
-    clipped: bool
+    clip: int
 
 
 class Filters(NamedTuple):
@@ -49,14 +49,14 @@ def read_filters(rans: Rans, before: Filters | None, directed: bool) -> Filters:
             field = rans.bits(2) if index == 0 else 0
             if field == 3 and not directed:
                 raise StreamError("a loop filter of eight classes")
-            clipped = directed and rans.bits(1) == 1
+            clip = rans.bits(2) if directed else 0
             classes, old = 2**field, sent[index]
             base = np.array([USUAL if old is None else old.coefficients[k * len(old.coefficients) // classes] for k in range(classes)])
             table = np.full(12 * classes, 42 if old is None else 38)
             new = base + read_group(rans, table).reshape(classes, 12)
             if np.abs(new).max() > LARGEST:
                 raise StreamError("a coefficient of a loop filter is out of range")
-            sent[index] = PlaneFilter(new, clipped)
+            sent[index] = PlaneFilter(new, clip)
         planes[index] = sent[index]
     return Filters(planes, sent)
 
@@ -69,7 +69,7 @@ def filter_plane(t: np.ndarray, plane_filter: PlaneFilter) -> np.ndarray:
 
     def difference(dy: int, dx: int) -> np.ndarray:
         d = around[2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width] - n
-        return np.clip(d, -CLIP, CLIP) if plane_filter.clipped else d
+        return np.clip(d, -CLIPS[plane_filter.clip], CLIPS[plane_filter.clip])
 
     w = plane_filter.coefficients
     activity, direction = _classes(n)

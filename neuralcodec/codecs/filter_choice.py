@@ -16,7 +16,7 @@ from neuralcodec.entropy.tables import cost_bits
 from neuralcodec.nn.loop_filter import (
     ACTIVITIES,
     BLOCK,
-    CLIP,
+    CLIPS,
     COEFFICIENT_FRAC,
     DIRECTED,
     SAMPLE_FRAC,
@@ -60,7 +60,7 @@ def choose_filters(real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], w
             candidates.append((0.0, sent))
         if search:
             counts = CLASS_COUNTS[: None if directed else PLAIN_COUNTS] if index == 0 else (1,)
-            found = [_best_new(x, s, price * frames, sent, counts, clipped) for clipped in ((False, True) if directed else (False,))]
+            found = [_best_new(x, s, price * frames, sent, counts, clip) for clip in (range(len(CLIPS)) if directed else (0,))]
             best = min((f for f in found if f is not None), default=None, key=lambda f: f[0])
             if best is not None and best[2] != sent:
                 candidates.append((best[1] / frames, best[2]))
@@ -74,16 +74,16 @@ def _error(x: Tensor, source: Tensor, plane_filter: PlaneFilter | None) -> float
     return float((decoded_plane(x, plane_filter) - source).double().square().sum())
 
 
-def _best_new(x: Tensor, source: Tensor, price: float, sent: PlaneFilter | None, counts: tuple[int, ...], clipped: bool) -> tuple[float, float, PlaneFilter] | None:
+def _best_new(x: Tensor, source: Tensor, price: float, sent: PlaneFilter | None, counts: tuple[int, ...], clip: int) -> tuple[float, float, PlaneFilter] | None:
     """The new filter with the least bits and error (in bits, less that without a filter), with these and its bits; None for one that is not worth them."""
-    grams, crosses, share = _statistics(x, source, len(counts) > 1, clipped)
+    grams, crosses, share = _statistics(x, source, len(counts) > 1, CLIPS[clip])
     best: tuple[float, float, PlaneFilter] | None = None
     for count in counts:
         base, table = expected(sent, count)
         found = [_solve(g, c, price * share, b, table) for g, c, b in zip(*_by_classes(grams, crosses, count), base, strict=True)]
         total = sum(f[0] for f in found)
         if best is None or total < best[0]:
-            best = total, sum(f[1] for f in found) + _FLAG_BITS, PlaneFilter(np.stack([f[2] for f in found]), clipped)
+            best = total, sum(f[1] for f in found) + _FLAG_BITS, PlaneFilter(np.stack([f[2] for f in found]), clip)
     return None if best is None or best[0] >= 0 else best
 
 
@@ -98,7 +98,7 @@ def _by_classes(grams: np.ndarray, crosses: np.ndarray, count: int) -> tuple[np.
     return tuple(a.sum(1).reshape(count, -1, *a.shape[2:]).sum(1) for a in (grams, crosses))
 
 
-def _statistics(x: Tensor, source: Tensor, classes: bool, clipped: bool) -> tuple[np.ndarray, np.ndarray, float]:
+def _statistics(x: Tensor, source: Tensor, classes: bool, clip: int | None) -> tuple[np.ndarray, np.ndarray, float]:
     """Sums over samples, in sixteenths, by activity and direction (4, 3, ...), or without ``classes`` (1, ...): of products of what taps read (.., 12, 12), and of these with
     the error (.., 12); and how many samples of the plane stand for one of those that were looked at."""
     n = to_sixteenths(x)
@@ -112,7 +112,7 @@ def _statistics(x: Tensor, source: Tensor, classes: bool, clipped: bool) -> tupl
         return padded[lines + 2 + dy, 2 + dx : 2 + dx + width]
 
     def difference(dy: int, dx: int) -> Tensor:
-        return (at(dy, dx) - centre).clamp_(-CLIP, CLIP) if clipped else at(dy, dx) - centre
+        return (at(dy, dx) - centre).clamp_(-clip, clip) if clip else at(dy, dx) - centre
 
     centre = at(0, 0)
     taps = torch.stack([difference(dy, dx) + difference(-dy, -dx) for dy, dx in TAPS]).double()  # (12, rows, W)

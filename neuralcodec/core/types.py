@@ -94,13 +94,14 @@ class SidePacket:
 
 @dataclass(frozen=True, eq=False)
 class PlaneFilter:
-    """The loop filter of one plane: ``coefficients`` int64 (classes, 12), -31..31; ``clipped``: differences count for two samples at most. Equal by what they hold."""
+    """The loop filter of one plane: ``coefficients`` int64 (classes, 12), -31..31; ``clip``: 0, or differences count for two samples (1), one (2)
+    or half of one (3) at most. Equal by what they hold."""
 
     coefficients: np.ndarray
-    clipped: bool = False
+    clip: int = 0
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PlaneFilter) and self.clipped == other.clipped and np.array_equal(self.coefficients, other.coefficients)
+        return isinstance(other, PlaneFilter) and self.clip == other.clip and np.array_equal(self.coefficients, other.coefficients)
 
     __hash__ = None
 

@@ -59,7 +59,7 @@ def write_filters(encoder: FrameEncoder, planes: FilterPlanes, before: FilterSta
         if index == 0:
             encoder.put_bits(CLASS_COUNTS.index(f.classes), 2, label)
         if directed:
-            encoder.put_bits(int(f.clipped), 1, label)
+            encoder.put_bits(f.clip, 2, label)
         base, table = expected(sent[index], f.classes)
         encoder.put(f.coefficients - base, np.full(base.shape, table), label)
         sent[index] = f
@@ -70,7 +70,7 @@ def _check(f: PlaneFilter | None, index: int, directed: bool) -> None:
     if f is None:
         return
     counts = CLASS_COUNTS[:1] if index else CLASS_COUNTS[: None if directed else PLAIN_COUNTS]
-    if f.coefficients.shape not in [(n, len(USUAL)) for n in counts] or np.abs(f.coefficients).max() > LIMIT or (f.clipped and not directed):
+    if f.coefficients.shape not in [(n, len(USUAL)) for n in counts] or np.abs(f.coefficients).max() > LIMIT or (f.clip and not directed):
         raise UsageError(f"coefficients {f.coefficients.shape} of a loop filter: classes {', '.join(map(str, counts))}, {len(USUAL)} each, at most {LIMIT}")
 
 
@@ -87,12 +87,12 @@ def read_filters(decoder: FrameDecoder, before: FilterState | None, directed: bo
             count = int(decoder.get_bits(2, 1, label)[0]) if index == 0 else 0
             if count >= PLAIN_COUNTS and not directed:
                 raise StreamError("a loop filter has a number of classes that there is not")
-            clipped = bool(decoder.get_bits(1, 1, label)[0]) if directed else False
+            clip = int(decoder.get_bits(2, 1, label)[0]) if directed else 0
             base, table = expected(sent[index], CLASS_COUNTS[count])
             coefficients = decoder.get(np.full(base.shape, table), label) + base
             if np.abs(coefficients).max() > LIMIT:
                 raise StreamError("a coefficient of a loop filter is out of range")
-            sent[index] = PlaneFilter(coefficients, clipped)
+            sent[index] = PlaneFilter(coefficients, clip)
         planes[index] = sent[index]
     return FilterState(tuple(planes), tuple(sent))
 

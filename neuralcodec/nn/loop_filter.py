@@ -31,8 +31,8 @@ THRESHOLDS = (2048, 5120, 10240)
 BLOCK = 4
 STRIP = 1 << 16
 """Samples that are filtered at a time."""
-CLIP = 32
-"""Where differences are clipped: two samples, in sixteenths."""
+CLIPS = (None, 32, 16, 8)
+"""Where differences are clipped, in sixteenths of a sample, by ``PlaneFilter.clip``."""
 _AROUND = 2
 """Samples around a block whose activity counts too."""
 _HALF = 1 << SAMPLE_FRAC + COEFFICIENT_FRAC
@@ -61,7 +61,7 @@ def filter_samples(x: Tensor, plane_filter: PlaneFilter) -> Tensor:
     """A plane (1, 1, H, W), before it is rounded to samples -> filtered and rounded samples 0..255. H is a multiple of 4."""
     n = to_sixteenths(x)
     height, width = n.shape[2:]
-    weights, clipped = torch.from_numpy(plane_filter.coefficients).to(n), plane_filter.clipped
+    weights, clip = torch.from_numpy(plane_filter.coefficients).to(n), CLIPS[plane_filter.clip]
     rows = None
     if len(weights) > 1:
         activity, direction = block_classes(n)
@@ -70,20 +70,20 @@ def filter_samples(x: Tensor, plane_filter: PlaneFilter) -> Tensor:
             rows = activity + ACTIVITIES * direction
             weights = torch.cat([weights[::2], weights[1::2], weights[1::2, TURNED]])  # of direction 0, 1 and 2
     own = torch.full_like(weights[:, :1], 2 << COEFFICIENT_FRAC)
-    weights = torch.cat([weights, own if clipped else own - 2 * weights.sum(1, keepdim=True)], 1)  # (K, 13), the sample's own last
+    weights = torch.cat([weights, own if clip else own - 2 * weights.sum(1, keepdim=True)], 1)  # (K, 13), the sample's own last
     padded = F.pad(n, (2, 2, 2, 2), mode="replicate")[0, 0]
     # In strips, which stay in a processor's cache.
     strip = min(height, max(BLOCK, STRIP // width // BLOCK * BLOCK))
     out, pairs = torch.empty_like(n), n.new_empty(len(TAPS) + 1, strip, width)
-    other = n.new_empty(strip, width) if clipped else None
+    other = n.new_empty(strip, width) if clip else None
     for top in range(0, height, strip):
         lines = min(strip, height - top)
         read, centre = pairs[:, :lines], _from(padded, top, 0, lines)
         for i, (dy, dx) in enumerate(TAPS):
             first, second = _from(padded, top + dy, dx, lines), _from(padded, top - dy, -dx, lines)
-            if clipped:
-                torch.sub(first, centre, out=read[i]).clamp_(-CLIP, CLIP)
-                read[i] += torch.sub(second, centre, out=other[:lines]).clamp_(-CLIP, CLIP)
+            if clip:
+                torch.sub(first, centre, out=read[i]).clamp_(-clip, clip)
+                read[i] += torch.sub(second, centre, out=other[:lines]).clamp_(-clip, clip)
             else:
                 torch.add(first, second, out=read[i])
         read[-1].copy_(centre)

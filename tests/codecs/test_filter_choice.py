@@ -32,7 +32,7 @@ def test_filters_take_noise_away(directed):
     real = noisy(source, 1)
     chosen = choose_filters(real, source, 0.1, None, True, directed)
     assert all(f is not None and np.abs(f.coefficients).max() <= LIMIT for f in chosen) and [f.classes for f in chosen[1:]] == [1, 1]
-    assert directed or (chosen[0].classes <= 4 and not any(f.clipped for f in chosen))
+    assert directed or (chosen[0].classes <= 4 and not any(f.clip for f in chosen))
     assert error(apply_filters(*real, chosen), source) < 0.5 * error(apply_filters(*real, (None,) * 3), source)
 
 
@@ -72,7 +72,7 @@ def test_differences_are_clipped_where_edges_are_sharp():
     source = y, torch.full((1, 2, 48, 64), 128.0)
     real = noisy(source, 7, 1.5)
     plain, clipped = (choose_filters(real, source, 0.5, None, True, directed) for directed in (False, True))
-    assert clipped[0].clipped
+    assert clipped[0].clip
     assert error(apply_filters(*real, clipped), source) < 0.8 * error(apply_filters(*real, plain), source)
 
 

@@ -12,8 +12,8 @@ from neuralcodec.entropy import FrameDecoder, FrameEncoder
 from neuralcodec.entropy.filters import LIMIT, NEXT_TABLE, USUAL, FilterState, read_filters, write_filters
 
 
-def draw(rng, classes, clipped=False):
-    return PlaneFilter(np.clip(USUAL + rng.integers(-9, 10, (classes, 12)), -LIMIT, LIMIT), clipped)
+def draw(rng, classes, clip=0):
+    return PlaneFilter(np.clip(USUAL + rng.integers(-9, 10, (classes, 12)), -LIMIT, LIMIT), clip)
 
 
 def sequence(seed, directed, frames=12):
@@ -24,7 +24,7 @@ def sequence(seed, directed, frames=12):
         for index in range(3):
             kind = rng.integers(0, 3)
             if kind == 2 or (kind == 1 and sent[index] is None):
-                sent[index] = draw(rng, int(rng.choice([1, 2, 4, 8][: 3 + directed])) if index == 0 else 1, directed and bool(rng.integers(0, 2)))
+                sent[index] = draw(rng, int(rng.choice([1, 2, 4, 8][: 3 + directed])) if index == 0 else 1, int(rng.integers(0, 4)) if directed else 0)
             planes.append(sent[index] if kind else None)
         yield tuple(planes)
 
@@ -77,10 +77,10 @@ def test_a_change_of_classes_starts_from_the_nearest_ones():
 def test_eight_classes_start_from_four():
     four = draw(np.random.default_rng(2), 4)
     encoder = FrameEncoder()
-    write_filters(encoder, (PlaneFilter(four.coefficients.repeat(2, 0), True), None, None), FilterState((four, None, None), (four, None, None)), True)
+    write_filters(encoder, (PlaneFilter(four.coefficients.repeat(2, 0), 2), None, None), FilterState((four, None, None), (four, None, None)), True)
     decoder = FrameDecoder(encoder.finish())
     decoder.get_flags(1, 14)
-    assert [int(decoder.get_bits(n)[0]) for n in (1, 1, 2, 1)] == [1, 1, 3, 1]
+    assert [int(decoder.get_bits(n)[0]) for n in (1, 1, 2, 2)] == [1, 1, 3, 2]
     assert not decoder.get(np.full((8, 12), NEXT_TABLE)).any()
 
 
@@ -90,7 +90,7 @@ def test_filters_that_there_are_not_are_refused():
         for directed in (False, True):
             with pytest.raises(UsageError, match="loop filter"):
                 write_filters(FrameEncoder(), tuple(c if c is None else PlaneFilter(c) for c in planes), None, directed)
-    for f in (PlaneFilter(np.zeros((8, 12), int)), PlaneFilter(np.zeros((1, 12), int), True)):
+    for f in (PlaneFilter(np.zeros((8, 12), int)), PlaneFilter(np.zeros((1, 12), int), 1)):
         write_filters(FrameEncoder(), (f, None, None), None, True)
         with pytest.raises(UsageError, match="loop filter"):
             write_filters(FrameEncoder(), (f, None, None), None)

@@ -21,27 +21,27 @@ def plane(seed, height, width, low=-20.0, high=275.0):
     return torch.from_numpy(np.round(x * 2**FRAC) / 2**FRAC).float()[None, None]
 
 
-def draw(seed, classes, largest=31, clipped=False):
-    return PlaneFilter(np.random.default_rng(seed).integers(-largest, largest + 1, (classes, len(TAPS))), clipped)
+def draw(seed, classes, largest=31, clip=0):
+    return PlaneFilter(np.random.default_rng(seed).integers(-largest, largest + 1, (classes, len(TAPS))), clip)
 
 
 ZEROS = PlaneFilter(np.zeros((1, 12), np.int64))
 
 
-@pytest.mark.parametrize("clipped", [False, True])
+@pytest.mark.parametrize("clip", [0, 1, 2, 3])
 @pytest.mark.parametrize("classes", [1, 2, 4, 8])
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (48, 32), (96, 176), (8, 8)])
-def test_the_reference_decoder_gives_the_same(classes, clipped, height, width):
+def test_the_reference_decoder_gives_the_same(classes, clip, height, width):
     for seed in range(3):
-        x, w = plane(seed, height, width), draw(seed, classes, clipped=clipped)
-        expected = reference.filter_plane(np.round(x[0, 0].double().numpy() * 2**FRAC).astype(np.int64), reference.PlaneFilter(w.coefficients, w.clipped))
+        x, w = plane(seed, height, width), draw(seed, classes, clip=clip)
+        expected = reference.filter_plane(np.round(x[0, 0].double().numpy() * 2**FRAC).astype(np.int64), reference.PlaneFilter(w.coefficients, w.clip))
         assert np.array_equal(filter_samples(x, w)[0, 0].numpy(), expected)
 
 
-@pytest.mark.parametrize("clipped", [False, True])
+@pytest.mark.parametrize("clip", [0, 1, 2, 3])
 @pytest.mark.parametrize("classes", [1, 4, 8])
-def test_strips_do_not_show(classes, clipped, monkeypatch):
-    x, w = plane(4, 96, 80), draw(4, classes, 12, clipped)
+def test_strips_do_not_show(classes, clip, monkeypatch):
+    x, w = plane(4, 96, 80), draw(4, classes, 12, clip)
     whole = filter_samples(x, w)
     for strip in (1, 80 * 12, 80 * 52):
         monkeypatch.setattr(loop_filter, "STRIP", strip)
@@ -83,15 +83,15 @@ def test_directions_tell_rows_from_columns():
         assert (block_classes(loop_filter.to_sixteenths(stripes(32, 48, along)))[1] == 2 - along).all()
 
 
-@pytest.mark.parametrize("clipped", [False, True])
-def test_a_turned_picture_is_filtered_as_the_picture_was(clipped):
+@pytest.mark.parametrize("clip", [0, 1, 2, 3])
+def test_a_turned_picture_is_filtered_as_the_picture_was(clip):
     """With eight classes, wherever a block has a direction."""
-    w = draw(7, 8, 12, clipped)
+    w = draw(7, 8, 12, clip)
     x = stripes(48, 48, True) + plane(8, 48, 48, 0, 8)
     turned = x.transpose(2, 3).contiguous()
     assert set(block_classes(loop_filter.to_sixteenths(x))[1].flatten().tolist()) <= {1}
     assert torch.equal(filter_samples(turned, w), filter_samples(x, w).transpose(2, 3))
-    assert not torch.equal(filter_samples(x, w), filter_samples(x, PlaneFilter(w.coefficients[::2].copy(), clipped)))
+    assert not torch.equal(filter_samples(x, w), filter_samples(x, PlaneFilter(w.coefficients[::2].copy(), clip)))
     pairs = {frozenset((tap, (-tap[0], -tap[1]))) for tap in TAPS}
     assert all(frozenset(((dx, dy), (-dx, -dy))) in pairs and TAPS[TURNED[i]] in ((dx, dy), (-dx, -dy)) for i, (dy, dx) in enumerate(TAPS))
 
@@ -99,7 +99,7 @@ def test_a_turned_picture_is_filtered_as_the_picture_was(clipped):
 def test_clipped_differences_leave_edges_alone():
     x = torch.full((1, 1, 16, 32), 40.0)
     x[..., 16:] = 200
-    w = PlaneFilter(np.array([[31, 0, 0, 0, 31] + [0] * 7]), True)
+    w = PlaneFilter(np.array([[31, 0, 0, 0, 31] + [0] * 7]), 1)
     assert (filter_samples(x, w) - x).abs().max() == 1
     assert (filter_samples(x, PlaneFilter(w.coefficients)) - x).abs().max() > 10
 
