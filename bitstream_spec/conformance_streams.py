@@ -225,10 +225,13 @@ class Maker:
         for index in range(3):
             sent = None if before is None else before.sent[index]
             choice = self.rng.integers(0, 4)
-            classes = int(self.rng.choice([2, 4, 8] if self.coder.directed else [1, 2, 4])) if index == 0 else 1
+            classes = 1
+            if index == 0:
+                classes = (4, 8)[self.turn % 2] if self.coder.directed else int(self.rng.choice([1, 2, 4]))
             new = PlaneFilter(np.clip(self.rng.integers(-9, 10, (classes, 12)) + (USUAL if choice else 0), -LIMIT, LIMIT))
             if self.coder.directed:
-                new = PlaneFilter(new.coefficients, int(self.rng.integers(0, 4)))
+                luma = self.rng.integers(-9, 10, (1, 12)) if index and self.rng.integers(0, 2) else None
+                new = PlaneFilter(new.coefficients, int(self.rng.integers(0, 4)), luma)
             planes.append(None if choice == 3 else sent if choice == 2 and sent is not None else new)
         return tuple(planes)
 
@@ -430,7 +433,7 @@ def loop_filter(m: Maker) -> bytes:
     return m.finish()
 
 
-@_stream("loop filters with directions and with clipped differences, in I and P frames")
+@_stream("loop filters with directions, with clipped differences and with luma's, in I and P frames")
 def directed_filters(m: Maker) -> bytes:
     m.open((60, 100), quality=110, loop_filter=True, directed=True)
     m.coder.follow(False, False, True, True)

@@ -106,7 +106,8 @@ class ExactPictures:
     def _samples(self, t: np.ndarray, latents: dict[str, Latent]) -> Planes:
         """The decoded planes, from packed ones with 14 fractional bits."""
         filters = latents.get("filters", NO_FILTERS).planes
-        return tuple(samples(p) if f is None else filter_plane(p, f) for p, f in zip(split(t), filters, strict=True))
+        planes = split(t)
+        return tuple(samples(p) if f is None else filter_plane(p, f, planes[0]) for p, f in zip(planes, filters, strict=True))
 
     def _intra(self, latent: Latent, quality: int) -> np.ndarray:
         x = self._up("intra.synthesis", self._latent("intra", latent, quality))

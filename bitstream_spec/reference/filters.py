@@ -20,10 +20,11 @@ CLIPS = [4080, 32, 16, 8]
 
 
 class PlaneFilter(NamedTuple):
-    """Coefficients, int64 (classes, 12), and how differences are clipped, 0..3."""
+    """Coefficients, int64 (classes, 12), how differences are clipped, 0..3, and coefficients of luma's, (1, 12), None without."""
 
     coefficients: np.ndarray
     clip: int
+    luma: np.ndarray | None = None
 
 
 class Filters(NamedTuple):
@@ -50,26 +51,37 @@ def read_filters(rans: Rans, before: Filters | None, directed: bool) -> Filters:
             if field == 3 and not directed:
                 raise StreamError("a loop filter of eight classes")
             clip = rans.bits(2) if directed else 0
+            has_luma = directed and index > 0 and rans.bits(1) == 1
             classes, old = 2**field, sent[index]
             base = np.array([USUAL if old is None else old.coefficients[k * len(old.coefficients) // classes] for k in range(classes)])
             table = np.full(12 * classes, 42 if old is None else 38)
             new = base + read_group(rans, table).reshape(classes, 12)
-            if np.abs(new).max() > LARGEST:
+            luma = None
+            if has_luma:
+                luma = read_group(rans, np.full(12, 38)).reshape(1, 12)
+                luma = luma + (0 if old is None or old.luma is None else old.luma)
+            if any(np.abs(c).max() > LARGEST for c in (new, luma) if c is not None):
                 raise StreamError("a coefficient of a loop filter is out of range")
-            sent[index] = PlaneFilter(new, clip)
+            sent[index] = PlaneFilter(new, clip, luma)
         planes[index] = sent[index]
     return Filters(planes, sent)
 
 
-def filter_plane(t: np.ndarray, plane_filter: PlaneFilter) -> np.ndarray:
-    """A plane of samples with 14 fractional bits (H, W), int64 -> filtered samples 0..255."""
-    n = np.clip((t + 2**9) >> 10, 0, 4080)
+def _sixteenths(t: np.ndarray) -> np.ndarray:
+    return np.clip((t + 2**9) >> 10, 0, 4080)
+
+
+def _difference(n: np.ndarray, dy: int, dx: int) -> np.ndarray:
     height, width = n.shape
-    around = np.pad(n, 2, mode="edge")
+    return np.pad(n, 2, mode="edge")[2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width] - n
+
+
+def filter_plane(t: np.ndarray, plane_filter: PlaneFilter, y: np.ndarray | None = None) -> np.ndarray:
+    """A plane of samples with 14 fractional bits (H, W), int64 -> filtered samples 0..255; ``y``: that of luma (2 H, 2 W), for planes of chroma."""
+    n = _sixteenths(t)
 
     def difference(dy: int, dx: int) -> np.ndarray:
-        d = around[2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width] - n
-        return np.clip(d, -CLIPS[plane_filter.clip], CLIPS[plane_filter.clip])
+        return np.clip(_difference(n, dy, dx), -CLIPS[plane_filter.clip], CLIPS[plane_filter.clip])
 
     w = plane_filter.coefficients
     activity, direction = _classes(n)
@@ -80,6 +92,11 @@ def filter_plane(t: np.ndarray, plane_filter: PlaneFilter) -> np.ndarray:
         if len(w) == 8:
             weights = np.where(direction == 2, w[classes, TURNED[i]], weights)
         total += weights * (difference(dy, dx) + difference(-dy, -dx))
+    if plane_filter.luma is not None:
+        luma = _sixteenths(y)
+        halved = (luma[::2, ::2] + luma[::2, 1::2] + luma[1::2, ::2] + luma[1::2, 1::2] + 2) >> 2
+        for weight, (dy, dx) in zip(plane_filter.luma[0], TAPS, strict=True):
+            total += weight * (_difference(halved, dy, dx) + _difference(halved, -dy, -dx))
     return np.clip((total + 2**10) >> 11, 0, 255)
 
 

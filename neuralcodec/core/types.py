@@ -95,13 +95,16 @@ class SidePacket:
 @dataclass(frozen=True, eq=False)
 class PlaneFilter:
     """The loop filter of one plane: ``coefficients`` int64 (classes, 12), -31..31; ``clip``: 0, or differences count for two samples (1), one (2)
-    or half of one (3) at most. Equal by what they hold."""
+    or half of one (3) at most; ``luma`` int64 (1, 12), of a filter of chroma: coefficients of luma's differences. Equal by what they hold."""
 
     coefficients: np.ndarray
     clip: int = 0
+    luma: np.ndarray | None = None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PlaneFilter) and self.clip == other.clip and np.array_equal(self.coefficients, other.coefficients)
+        if not isinstance(other, PlaneFilter) or self.clip != other.clip or not np.array_equal(self.coefficients, other.coefficients):
+            return False
+        return self.luma is other.luma if self.luma is None or other.luma is None else np.array_equal(self.luma, other.luma)
 
     __hash__ = None
 

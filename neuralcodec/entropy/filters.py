@@ -61,7 +61,11 @@ def write_filters(encoder: FrameEncoder, planes: FilterPlanes, before: FilterSta
         if directed:
             encoder.put_bits(f.clip, 2, label)
         base, table = expected(sent[index], f.classes)
+        if directed and index:
+            encoder.put_bits(int(f.luma is not None), 1, label)
         encoder.put(f.coefficients - base, np.full(base.shape, table), label)
+        if f.luma is not None:
+            encoder.put(f.luma - expected_luma(sent[index]), np.full(f.luma.shape, NEXT_TABLE), label)
         sent[index] = f
     return FilterState(planes, tuple(sent))
 
@@ -70,7 +74,8 @@ def _check(f: PlaneFilter | None, index: int, directed: bool) -> None:
     if f is None:
         return
     counts = CLASS_COUNTS[:1] if index else CLASS_COUNTS[: None if directed else PLAIN_COUNTS]
-    if f.coefficients.shape not in [(n, len(USUAL)) for n in counts] or np.abs(f.coefficients).max() > LIMIT or (f.clip and not directed):
+    luma = f.luma is None or (bool(index) and directed and f.luma.shape == (1, len(USUAL)) and np.abs(f.luma).max() <= LIMIT)
+    if f.coefficients.shape not in [(n, len(USUAL)) for n in counts] or np.abs(f.coefficients).max() > LIMIT or (f.clip and not directed) or not luma:
         raise UsageError(f"coefficients {f.coefficients.shape} of a loop filter: classes {', '.join(map(str, counts))}, {len(USUAL)} each, at most {LIMIT}")
 
 
@@ -88,11 +93,14 @@ def read_filters(decoder: FrameDecoder, before: FilterState | None, directed: bo
             if count >= PLAIN_COUNTS and not directed:
                 raise StreamError("a loop filter has a number of classes that there is not")
             clip = int(decoder.get_bits(2, 1, label)[0]) if directed else 0
+            has_luma = directed and index and decoder.get_bits(1, 1, label)[0]
             base, table = expected(sent[index], CLASS_COUNTS[count])
-            coefficients = decoder.get(np.full(base.shape, table), label) + base
-            if np.abs(coefficients).max() > LIMIT:
+            coefficients, luma = decoder.get(np.full(base.shape, table), label) + base, None
+            if has_luma:
+                luma = decoder.get(np.full((1, len(USUAL)), NEXT_TABLE), label) + expected_luma(sent[index])
+            if max(np.abs(c).max() for c in (coefficients, luma) if c is not None) > LIMIT:
                 raise StreamError("a coefficient of a loop filter is out of range")
-            sent[index] = PlaneFilter(coefficients, clip)
+            sent[index] = PlaneFilter(coefficients, clip, luma)
         planes[index] = sent[index]
     return FilterState(tuple(planes), tuple(sent))
 
@@ -102,3 +110,8 @@ def expected(sent: PlaneFilter | None, classes: int) -> tuple[np.ndarray, int]:
     if sent is None:
         return np.tile(USUAL, (classes, 1)), FIRST_TABLE
     return sent.coefficients[np.arange(classes) * sent.classes // classes], NEXT_TABLE
+
+
+def expected_luma(sent: PlaneFilter | None) -> np.ndarray:
+    """What coefficients of luma (1, 12) are coded as differences from, with scale index NEXT_TABLE."""
+    return np.zeros((1, len(USUAL)), np.int64) if sent is None or sent.luma is None else sent.luma

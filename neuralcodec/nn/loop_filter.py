@@ -2,7 +2,7 @@
 
 What a decoder network makes of a latent is the best for its training clips, not for this one. A small symmetric filter of 5x5 samples, whose coefficients
 minimise the squared error of the frames at hand, takes some percent of it away, in chroma more than in luma (models/flagship.md). It is the adaptive loop filter of VVC (Karczewicz et al., "VVC in-loop
-filters", IEEE TCSVT 2021) with blocks of 4x4 in four classes by their activity, in streams that say so also by their direction, and with differences clipped. The filtered picture is the next frame's reference.
+filters", IEEE TCSVT 2021) with blocks of 4x4 in four classes by their activity, in streams that say so also by their direction, with differences clipped, and with luma's differences in chroma. The filtered picture is the next frame's reference.
 
 All numbers are integers in float carriers, and sums stay below 2^24: exact in float32, whatever their order.
 """
@@ -57,8 +57,14 @@ def block_classes(n: Tensor) -> tuple[Tensor, Tensor]:
     return activity, (2 * along > 3 * across).long() + 2 * (2 * across > 3 * along).long()
 
 
-def filter_samples(x: Tensor, plane_filter: PlaneFilter) -> Tensor:
-    """A plane (1, 1, H, W), before it is rounded to samples -> filtered and rounded samples 0..255. H is a multiple of 4."""
+def halved_luma(y: Tensor) -> Tensor:
+    """y (1, 1, H, W) before it is rounded -> means of 2x2 samples in sixteenths (1, 1, H/2, W/2), rounded half up."""
+    return torch.floor(F.avg_pool2d(to_sixteenths(y), 2) + 0.5)
+
+
+def filter_samples(x: Tensor, plane_filter: PlaneFilter, luma: Tensor | None = None) -> Tensor:
+    """A plane (1, 1, H, W), before it is rounded to samples -> filtered and rounded samples 0..255. H is a multiple of 4. ``luma``: ``halved_luma``, which a
+    filter of chroma may read."""
     n = to_sixteenths(x)
     height, width = n.shape[2:]
     weights, clip = torch.from_numpy(plane_filter.coefficients).to(n), CLIPS[plane_filter.clip]
@@ -71,14 +77,22 @@ def filter_samples(x: Tensor, plane_filter: PlaneFilter) -> Tensor:
             weights = torch.cat([weights[::2], weights[1::2], weights[1::2, TURNED]])  # of direction 0, 1 and 2
     own = torch.full_like(weights[:, :1], 2 << COEFFICIENT_FRAC)
     weights = torch.cat([weights, own if clip else own - 2 * weights.sum(1, keepdim=True)], 1)  # (K, 13), the sample's own last
-    padded = F.pad(n, (2, 2, 2, 2), mode="replicate")[0, 0]
+    padded, beside = _bordered(n), None
+    if plane_filter.luma is not None:
+        of_luma = torch.from_numpy(plane_filter.luma).to(n)
+        weights, beside = torch.cat([of_luma, -2 * of_luma.sum(1, keepdim=True), weights], 1), _bordered(luma)  # (K, 26)
     # In strips, which stay in a processor's cache.
     strip = min(height, max(BLOCK, STRIP // width // BLOCK * BLOCK))
-    out, pairs = torch.empty_like(n), n.new_empty(len(TAPS) + 1, strip, width)
+    out, pairs = torch.empty_like(n), n.new_empty(weights.shape[1], strip, width)
     other = n.new_empty(strip, width) if clip else None
     for top in range(0, height, strip):
         lines = min(strip, height - top)
-        read, centre = pairs[:, :lines], _from(padded, top, 0, lines)
+        everything = pairs[:, :lines]
+        read, centre = everything[-len(TAPS) - 1 :], _from(padded, top, 0, lines)
+        if beside is not None:
+            for i, (dy, dx) in enumerate(TAPS):
+                torch.add(_from(beside, top + dy, dx, lines), _from(beside, top - dy, -dx, lines), out=everything[i])
+            everything[len(TAPS)].copy_(_from(beside, top, 0, lines))
         for i, (dy, dx) in enumerate(TAPS):
             first, second = _from(padded, top + dy, dx, lines), _from(padded, top - dy, -dx, lines)
             if clip:
@@ -87,10 +101,15 @@ def filter_samples(x: Tensor, plane_filter: PlaneFilter) -> Tensor:
             else:
                 torch.add(first, second, out=read[i])
         read[-1].copy_(centre)
-        filtered = (weights @ read.reshape(len(pairs), -1)).view(-1, lines, width)
+        filtered = (weights @ everything.reshape(len(pairs), -1)).view(-1, lines, width)
         filtered = filtered[0] if rows is None else _by_class(filtered, rows[top // BLOCK : (top + lines) // BLOCK])
         out[0, 0, top : top + lines] = torch.floor((filtered + _HALF) * (0.5 / _HALF)).clamp_(0, 255)
     return out
+
+
+def _bordered(n: Tensor) -> Tensor:
+    """(1, 1, H, W) -> (H + 4, W + 4)."""
+    return F.pad(n, (2, 2, 2, 2), mode="replicate")[0, 0]
 
 
 def _from(padded: Tensor, row: int, column: int, rows: int) -> Tensor:
@@ -111,13 +130,14 @@ def _by_class(filtered: Tensor, rows: Tensor) -> Tensor:
 def apply_filters(y: Tensor, uv: Tensor, filters: tuple[PlaneFilter | None, ...]) -> tuple[Tensor, Tensor]:
     """Planes y (1, 1, H, W), uv (1, 2, H/2, W/2) before they are rounded -> samples 0..255 as float carriers. ``filters``: of Y, U and V, None for a plane
     without."""
-    done = [decoded_plane(p, f) for p, f in zip(three_planes(y, uv), filters, strict=True)]
+    luma = halved_luma(y) if any(f is not None and f.luma is not None for f in filters) else None
+    done = [decoded_plane(p, f, luma) for p, f in zip(three_planes(y, uv), filters, strict=True)]
     return done[0], torch.cat(done[1:], 1)
 
 
-def decoded_plane(x: Tensor, plane_filter: PlaneFilter | None) -> Tensor:
-    """A plane before it is rounded -> its samples: filtered, or without a filter rounded half up."""
-    return round_to_samples(x) if plane_filter is None else filter_samples(x, plane_filter)
+def decoded_plane(x: Tensor, plane_filter: PlaneFilter | None, luma: Tensor | None = None) -> Tensor:
+    """A plane before it is rounded -> its samples: filtered, or without a filter rounded half up. ``luma``: see ``filter_samples``."""
+    return round_to_samples(x) if plane_filter is None else filter_samples(x, plane_filter, luma)
 
 
 def three_planes(y: Tensor, uv: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -65,6 +65,18 @@ def test_stripes_of_both_ways_are_told_apart():
     assert errors[1] < 0.9 * errors[0]
 
 
+def test_chroma_learns_from_luma():
+    """Chroma that is half of luma, less its detail."""
+    y, _ = picture(8)
+    y = (y + 20 * torch.randn(y.shape, generator=torch.Generator().manual_seed(8))).round().clamp(0, 255)
+    half = F.avg_pool2d(y, 2)
+    chroma, blurred = (half / 2).round(), F.avg_pool2d(F.pad(half, (1, 1, 1, 1), mode="replicate"), 3, 1) / 2
+    source, real = (y, chroma.repeat(1, 2, 1, 1)), (y, blurred.mul(2**14).round().div(2**14).repeat(1, 2, 1, 1))
+    plain, directed = (choose_filters(real, source, 0.5, None, True, d) for d in (False, True))
+    assert directed[1].luma is not None and directed[0] is None
+    assert error(apply_filters(*real, directed), source) < 0.5 * error(apply_filters(*real, plain), source)
+
+
 def test_differences_are_clipped_where_edges_are_sharp():
     """Noise of two samples beside edges of a hundred: what smooths the one would blur the other."""
     tiles = torch.from_numpy(np.random.default_rng(7).choice([60.0, 180.0], (1, 1, 24, 32))).float()

@@ -16,6 +16,10 @@ def draw(rng, classes, clip=0):
     return PlaneFilter(np.clip(USUAL + rng.integers(-9, 10, (classes, 12)), -LIMIT, LIMIT), clip)
 
 
+def with_luma(rng, f):
+    return PlaneFilter(f.coefficients, f.clip, rng.integers(-9, 10, (1, 12)) if rng.integers(0, 2) else None)
+
+
 def sequence(seed, directed, frames=12):
     """Filters of a group's frames: new ones, those of before, none."""
     rng, sent = np.random.default_rng(seed), [None, None, None]
@@ -25,6 +29,8 @@ def sequence(seed, directed, frames=12):
             kind = rng.integers(0, 3)
             if kind == 2 or (kind == 1 and sent[index] is None):
                 sent[index] = draw(rng, int(rng.choice([1, 2, 4, 8][: 3 + directed])) if index == 0 else 1, int(rng.integers(0, 4)) if directed else 0)
+                if directed and index:
+                    sent[index] = with_luma(rng, sent[index])
             planes.append(sent[index] if kind else None)
         yield tuple(planes)
 
@@ -90,10 +96,14 @@ def test_filters_that_there_are_not_are_refused():
         for directed in (False, True):
             with pytest.raises(UsageError, match="loop filter"):
                 write_filters(FrameEncoder(), tuple(c if c is None else PlaneFilter(c) for c in planes), None, directed)
-    for f in (PlaneFilter(np.zeros((8, 12), int)), PlaneFilter(np.zeros((1, 12), int), 1)):
-        write_filters(FrameEncoder(), (f, None, None), None, True)
+    zeros = np.zeros((1, 12), int)
+    for planes in ((PlaneFilter(zeros.repeat(8, 0)), None, None), (PlaneFilter(zeros, 1), None, None), (None, PlaneFilter(zeros, 0, zeros), None)):
+        write_filters(FrameEncoder(), planes, None, True)
         with pytest.raises(UsageError, match="loop filter"):
-            write_filters(FrameEncoder(), (f, None, None), None)
+            write_filters(FrameEncoder(), planes, None)
+    for planes in ((PlaneFilter(zeros, 0, zeros), None, None), (None, PlaneFilter(zeros, 0, zeros + 32), None), (None, PlaneFilter(zeros, 0, zeros[:, :11]), None)):
+        with pytest.raises(UsageError, match="loop filter"):
+            write_filters(FrameEncoder(), planes, None, True)
     classes, range_ = FrameEncoder(), FrameEncoder()
     for value, bits in ((1, 1), (3, 2)):
         classes.put_bits(value, bits)

@@ -7,7 +7,7 @@ import torch
 from bitstream_spec.reference import filters as reference
 from neuralcodec.core.types import PlaneFilter
 from neuralcodec.nn import loop_filter
-from neuralcodec.nn.loop_filter import TAPS, TURNED, apply_filters, block_classes, filter_samples
+from neuralcodec.nn.loop_filter import TAPS, TURNED, apply_filters, block_classes, filter_samples, halved_luma
 
 FRAC = 14
 
@@ -48,8 +48,29 @@ def test_strips_do_not_show(classes, clip, monkeypatch):
         assert torch.equal(filter_samples(x, w), whole)
 
 
+@pytest.mark.parametrize("clip", [0, 2])
+def test_chroma_may_read_luma(clip, monkeypatch):
+    y, uv = plane(5, 96, 160), torch.cat([plane(6, 48, 80), plane(7, 48, 80)], 1)
+    f = PlaneFilter(draw(5, 1).coefficients, clip, draw(6, 1).coefficients)
+    found = apply_filters(y, uv, (None, f, None))[1]
+    fixed = [np.round(p.double().numpy() * 2**FRAC).astype(np.int64) for p in (uv[0, 0], y[0, 0])]
+    assert np.array_equal(found[0, 0].numpy(), reference.filter_plane(fixed[0], reference.PlaneFilter(f.coefficients, clip, f.luma), fixed[1]))
+    assert not torch.equal(found, apply_filters(y, uv, (None, PlaneFilter(f.coefficients, clip), None))[1])
+    assert torch.equal(found, apply_filters(y, uv, (draw(1, 8), f, None))[1]), "luma as it was before it was filtered"
+    monkeypatch.setattr(loop_filter, "STRIP", 80 * 12)
+    assert torch.equal(found, apply_filters(y, uv, (None, f, None))[1])
+
+
+def test_halved_luma_is_rounded_half_up():
+    y = torch.tensor([[0.0, 2 / 16], [0, 0], [1 / 16, 0], [0, 0]])[None, None]
+    assert halved_luma(y).flatten().tolist() == [1, 0]
+
+
 def test_the_largest_sums_are_exact():
     """All coefficients and samples at their limits, in float32 and in float64."""
+    f = PlaneFilter(np.full((1, 12), 31), 0, np.full((1, 12), -31))
+    x, y = (torch.where(torch.rand(1, 1, n, n, generator=torch.Generator().manual_seed(n)) < 0.5, 0.0, 255.0) for n in (32, 64))
+    assert torch.equal(filter_samples(x, f, halved_luma(y)).double(), filter_samples(x.double(), f, halved_luma(y.double())))
     for sign in (-1, 1):
         w = PlaneFilter(np.full((1, 12), 31 * sign))
         x = torch.where(torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(1)) < 0.5, 0.0, 255.0)
