@@ -44,7 +44,8 @@ class StreamHeader:
     (0..200). ``gop_size`` is the encoder's aim, 0 for a single intra frame. ``tile_size``: width and height of the tiles
     of a still picture in luma samples, a multiple of 64; 0 without tiles. ``hypotheses``: P frames say for each cell what it is predicted from.
     ``sparse``: nearly certain elements of latents are coded in groups.
-    ``loop_filter``: frames say how they are filtered; ``directed``: their filters may have directions and clipped differences.
+    ``loop_filter``: frames say how they are filtered; ``directed``: their filters may have directions, clipped
+    differences, and luma's in chroma.
     """
 
     video: VideoProperties

@@ -152,7 +152,7 @@ class FlagshipCoder:
         self.loop_filter = False
         """Whether frames say how they are filtered (nn.loop_filter), as their stream's header tells."""
         self.directed = False
-        """Whether loop filters may have directions and clipped differences, as their stream's header tells."""
+        """Whether loop filters may have directions, clipped differences, and luma's in chroma, as their stream's header tells."""
         self.sparse = False
         """Whether nearly certain elements are coded in groups (entropy.sparse), as their stream's header tells."""
         self.hypotheses = False

@@ -38,8 +38,8 @@ class FilterState:
 
 
 def write_filters(encoder: FrameEncoder, planes: FilterPlanes, before: FilterState | None, directed: bool = False, label: str = "filters") -> FilterState:
-    """Add a frame's filters; ``before``: the state after the frame before, None in an intra frame; ``directed``: the stream's filters may have directions and clipped
-    differences. Raises UsageError for what cannot be sent."""
+    """Add a frame's filters; ``before``: the state after the frame before, None in an intra frame; ``directed``: the stream's filters may have directions, clipped
+    differences, and luma's in chroma. Raises UsageError for what cannot be sent."""
     for index, f in enumerate(planes):
         _check(f, index, directed)
     if before is not None:
