@@ -75,32 +75,11 @@ class ExactConv2d(ExactFilters):
         if execution == "int64":
             y = self._forward_int64(x, extra)
             return Fixed(y.to(torch.float32) * 2.0**-self.frac_out, self.frac_out, self.limit_out, not self.relu)
-        deployed = self._frozen is not None and not self.training and not (torch.is_grad_enabled() and x.values.requires_grad)
-        if deployed and execution == "float32" and (extra is None or extra.dtype == torch.int64):
-            return Fixed(self._deployed(x.values, extra), self.frac_out, self.limit_out, not self.relu)
         acc = self._accumulate(x.values, execution)
         if extra is not None:
             acc = acc + self._real_extra(extra, acc.dtype)[..., None, None]
         y = quantise_ste(acc, self.frac_out, self.low, self.limit_out, revive=not self.relu)
         return Fixed(y, self.frac_out, self.limit_out, not self.relu)
-
-    def _deployed(self, values: Tensor, extra: Tensor | None) -> Tensor:
-        """The float32 execution of frozen filters in fewer passes: sums count in units of the output, with the half that rounds them in the bias, which is
-        within the bound too."""
-        device = values.device
-        if "scaled" not in self._frozen or self._frozen["scaled"].device != device:
-            unit = 2.0**self.frac_out
-            half = 0.5 * (self.frac_in + self._frozen["k"] - self.frac_out > 0)
-            self._frozen |= {"scaled": (self._frozen["wf"] * unit).to(device), "rounding": (self._frozen["bf"] * unit + half).to(device)}
-        bias = self._frozen["rounding"]
-        if extra is not None:
-            extra = self._real_extra(extra, bias.dtype).to(device) * 2.0**self.frac_out
-            if extra.numel() == self.cout:
-                bias, extra = bias + extra.reshape(-1), None
-        y = F.conv2d(values, self._frozen["scaled"], bias, padding=self.kernel // 2, groups=self.groups)
-        if extra is not None:
-            y += extra[..., None, None]
-        return y.floor_().clamp_(self.low, self.limit_out).mul_(2.0**-self.frac_out)
 
     def _accumulate(self, values: Tensor, execution: str) -> Tensor:
         pad = self.kernel // 2
