@@ -158,10 +158,9 @@ class FrameDecoder:
 
     def get_grouped(self, grouping: Grouping, label: str = "") -> np.ndarray:
         """The same for tables that were sorted before: int32 symbols (n,)."""
-        before = self._decoder.position()
         if not grouping.runs:
             return np.zeros(0, np.int32)
-        radius = grouping.radius
+        before, radius = self._decoder.position(), grouping.radius
         ordered = np.concatenate([self._decoder.decode(TABLE_MODELS[table], count) for table, count in grouping.runs])
         ordered -= radius
         escaped = np.flatnonzero(ordered > radius)

@@ -54,7 +54,7 @@ def revive_intra_chroma(model: Flagship, sampler: Sampler) -> int:
     """The same for a path that is in use, where latents went idle again because clips showed nothing of what they carry. Raises UsageError for a model without
     such a path."""
     intra = model.intra
-    if intra.synthesis.chroma is None or intra.config.latent != 4 * PACKED_CHANNELS:
+    if not _has_path(intra, intra.synthesis):
         raise UsageError("--revive-chroma: this model has no path for chroma")
     device = next(model.parameters()).device
     data = sampler.batch(SIZE, CROPS, 1)
@@ -82,7 +82,11 @@ def start_inter_chroma(model: Flagship, sampler: Sampler) -> int:
 
 
 def _unused(part: IntraModel | InterModel, decoder: nn.Module) -> bool:
-    return decoder.chroma is not None and not bool(decoder.chroma.conv.weight.any()) and part.config.latent == 4 * PACKED_CHANNELS
+    return _has_path(part, decoder) and not bool(decoder.chroma.conv.weight.any())
+
+
+def _has_path(part: IntraModel | InterModel, decoder: nn.Module) -> bool:
+    return decoder.chroma is not None and part.config.latent == 4 * PACKED_CHANNELS
 
 
 def _packed(model: Flagship, y: Tensor, uv: Tensor) -> Tensor:
