@@ -75,21 +75,36 @@ class ExactConv2d(ExactFilters):
         if execution == "int64":
             y = self._forward_int64(x, extra)
             return Fixed(y.to(torch.float32) * 2.0**-self.frac_out, self.frac_out, self.limit_out, not self.relu)
+        deployed = self._frozen is not None and not self.training and not (torch.is_grad_enabled() and x.values.requires_grad)
+        if deployed and execution == "float32" and (extra is None or extra.dtype == torch.int64):
+            return Fixed(self._deployed(x.values, extra), self.frac_out, self.limit_out, not self.relu)
         acc = self._accumulate(x.values, execution)
         if extra is not None:
             acc = acc + self._real_extra(extra, acc.dtype)[..., None, None]
         y = quantise_ste(acc, self.frac_out, self.low, self.limit_out, revive=not self.relu)
         return Fixed(y, self.frac_out, self.limit_out, not self.relu)
 
+    def _deployed(self, values: Tensor, extra: Tensor | None) -> Tensor:
+        """The float32 execution of frozen filters, in few passes: sums in units of the output, rounded by their bias."""
+        weight, bias = self._frozen_on(values.device, "scaled", "rounding")
+        y = F.conv2d(values, weight, bias, padding=self.kernel // 2, groups=self.groups)
+        if extra is not None:
+            y += (self._real_extra(extra, y.dtype).to(y.device) * 2.0**self.frac_out)[..., None, None]
+        return y.floor_().clamp_(self.low, self.limit_out).mul_(2.0**-self.frac_out)
+
+    def _frozen_on(self, device: torch.device, *names: str) -> list[Tensor]:
+        """Frozen parameters by name, kept on the device where they were last used."""
+        for name in names:
+            if self._frozen[name].device != device:
+                self._frozen[name] = self._frozen[name].to(device)
+        return [self._frozen[name] for name in names]
+
     def _accumulate(self, values: Tensor, execution: str) -> Tensor:
         pad = self.kernel // 2
         if execution not in EXECUTIONS:
             raise UsageError(f"unknown execution {execution!r}")
         if self._frozen is not None and not self.training:
-            w, b = self._frozen["wf"], self._frozen["bf"]
-            if w.device != values.device:
-                w, b = w.to(values.device), b.to(values.device)
-                self._frozen.update(wf=w, bf=b)
+            w, b = self._frozen_on(values.device, "wf", "bf")
         else:
             w, b = self._fake_quantised()
         dtype = torch.float64 if execution == "float64" else torch.float32

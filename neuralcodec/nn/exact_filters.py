@@ -127,7 +127,10 @@ class ExactFilters(ExactModule):
         with torch.no_grad():
             self.weight.copy_(w * real[:, None, None, None])
             self.bias.copy_(b * real * 2.0**-self.frac_in)
-        self._frozen = {"w": w, "b": b, "k": k, "wf": self.weight.detach().clone(), "bf": self.bias.detach().clone()}
+        weight, bias, unit = self.weight.detach().clone(), self.bias.detach().clone(), 2.0**self.frac_out
+        half = 0.5 * (self.frac_in + k - self.frac_out > 0)
+        # The last two count in units of the output, with the half that rounds sums in the bias, which is within the bound too.
+        self._frozen = {"w": w, "b": b, "k": k, "wf": weight, "bf": bias, "scaled": weight * unit, "rounding": bias * unit + half.to(bias)}
 
     def check_extra(self, extra: Tensor) -> None:
         """Check the bound for per-call biases up to |extra| (..., cout), integers. Raises UsageError."""
