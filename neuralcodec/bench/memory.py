@@ -39,6 +39,7 @@ class MemoryTask:
     gop: int = 32
     device: str = "cpu"
     threads: int = 1
+    effort: int = 0
 
 
 def measure(task: MemoryTask) -> tuple[int, int]:
@@ -106,7 +107,7 @@ def _encode(task: MemoryTask, stream: str) -> None:
             from neuralcodec.codecs.registry import by_name
             from neuralcodec.pipeline import EncodeOptions, StreamEncoder, choose_device
 
-            options = EncodeOptions(level=task.level, quality=task.setting, gop=task.gop, workers=task.threads)
+            options = EncodeOptions(level=task.level, quality=task.setting, gop=task.gop, workers=task.threads, effort=task.effort)
             encoder = StreamEncoder(by_name(task.model), source.properties, options, choose_device(task.device))
             writer = StreamWriter(file, encoder.header, bundle=BUNDLE)
             encoder.run(_pictures(source), writer)

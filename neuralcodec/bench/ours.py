@@ -134,7 +134,7 @@ def decode_options(clip: Clip, gop: int, threads: int) -> DecodeOptions:
     return DecodeOptions(workers=workers, threads=max(1, threads // workers))
 
 
-def measure(clip: Clip, loaded: LoadedModel, level: int, quality: float, *, gop: int = 32, variant: Variant | None = None,
+def measure(clip: Clip, loaded: LoadedModel, level: int, quality: float, *, gop: int = 32, effort: int = 0, variant: Variant | None = None,
             device: torch.device = CPU, workers: int | None = None, timed: bool = True, entropy: bool = False, threads: int | None = None,
             measures: Sequence[str] = (), keep: Callable[[list[Planes]], None] = lambda pictures: None) -> Point:
     """A clip at one level and quality, coded by ``workers`` workers of the encoder and decoded on ``threads`` threads (None: as many as there are
@@ -146,7 +146,7 @@ def measure(clip: Clip, loaded: LoadedModel, level: int, quality: float, *, gop:
     if variant.widths is not None and 1 <= level <= loaded.levels:
         loaded = replace(loaded, widths=(*loaded.widths[: level - 1], variant.widths, *loaded.widths[level:]))
     # Groups of a fixed length, as the classical encoders' in the low delay conditions.
-    options = EncodeOptions(level=level, quality=quality, gop=gop, workers=workers, scene_cuts=False, mask_modes=variant.mask_modes)
+    options = EncodeOptions(level=level, quality=quality, gop=gop, workers=workers, scene_cuts=False, mask_modes=variant.mask_modes, effort=effort)
     coded = encode(clip, loaded, options, device)
     threads = threads or workers or core_count()
     how = decode_options(clip, gop, threads)

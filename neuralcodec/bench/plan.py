@@ -30,7 +30,8 @@ class Plan:
     """What to measure. ``against`` holds conditions by full names, whichever were given (UsageError for unknown ones).
     ``anchors`` are precomputed curves: {clip: {"n": frames, condition: [{"value", "bpp", "psnr"}, ...]}}. ``measures``
     beyond PSNR as in metrics.MEASURES. ``settings`` limits the settings of a classical curve (None: all). ``jobs`` and
-    ``threads`` None: one for each core; ``cache`` None: nothing is kept."""
+    ``threads`` None: one for each core; ``cache`` None: nothing is kept. ``effort`` as in
+    EncodeOptions."""
 
     clips: tuple[str, ...]
     model: str
@@ -49,6 +50,7 @@ class Plan:
     threads: int | None = None
     memory: bool = False
     cache: Path | None = None
+    effort: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "against", condition_names(self.against))
@@ -81,6 +83,7 @@ class Task:
     threads: int = 1
     measures: tuple[str, ...] = ()
     place: Place | None = None
+    effort: int = 0
 
 
 @dataclass
@@ -185,5 +188,6 @@ def tasks(plan: Plan, path: str, clip: str, result: Result, threads: int, device
                     plan.gop,
                     device,
                     entropy=plan.saec and (variant in SKIPPING or level == plan.levels[0]),
+                    effort=plan.effort,
                     **common,
                 )

@@ -87,6 +87,7 @@ def run_task(task: Task) -> Found:
             task.level,
             task.setting,
             gop=task.gop,
+            effort=task.effort,
             variant=task.variant,
             entropy=task.entropy,
             device=choose_device(task.device),
@@ -119,7 +120,7 @@ def run(plan: Plan, on_step: Callable[[Step], None] = lambda step: None) -> Resu
     those in the cache."""
     result, store = Result(), cache.Store(plan.cache)
     device, threads = str(choose_device(plan.device)), plan.threads or core_count()
-    check(by_name(plan.model), plan.levels, plan.qualities)
+    check(by_name(plan.model), plan.levels, plan.qualities, plan.effort)
     plan = with_what_there_is(plan, result)
     facts: dict[str, _Facts] = {}
     wanted: list[Task] = []
@@ -260,6 +261,7 @@ def _key(task: Task, facts: _Facts) -> str:
         level=task.level,
         variant=variant_facts(task.variant),
         gop=task.gop,
+        effort=task.effort,
         device=cache.device_name(task.device),
         entropy=task.entropy,
         **common,
@@ -304,7 +306,7 @@ def _measure_memory(
         points = result.of(clip.name, codec)
         point = points[len(points) // 2]
         task = MemoryTask(
-            path, plan.frames, codec, point.setting, point.level, plan.model, plan.gop, plan.device, plan.threads
+            path, plan.frames, codec, point.setting, point.level, plan.model, plan.gop, plan.device, plan.threads, plan.effort
         )
         like = Task(
             path,
@@ -316,6 +318,7 @@ def _measure_memory(
             gop=plan.gop,
             device=plan.device,
             threads=plan.threads,
+            effort=plan.effort,
         )
         key = cache.key("memory", of=_key(like, clip))
         found = store.get(key)

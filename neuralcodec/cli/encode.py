@@ -120,6 +120,14 @@ def encode_source(
     help="In steps of 0.5; higher is better.",
 )
 @click.option(
+    "--effort",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="0..3",
+    help="How long the encoder looks for what takes fewer bits; decoding takes no longer.",
+)
+@click.option(
     "--gop",
     type=click.IntRange(0),
     default=32,
@@ -166,6 +174,7 @@ def encode(
     output: str,
     level: int,
     quality: float,
+    effort: int,
     gop: int,
     no_scene_cuts: bool,
     no_hypotheses: bool,
@@ -206,7 +215,7 @@ def encode(
     from neuralcodec.pipeline.encoder import EncodeOptions
 
     options = EncodeOptions(level, quality, gop, workers, threads or 1, scene_cuts=not no_scene_cuts, temporal_filter=not no_temporal_filter,
-                            hypotheses=not no_hypotheses, sparse=not no_hypotheses, loop_filter=not no_loop_filter, route=route)
+                            hypotheses=not no_hypotheses, sparse=not no_hypotheses, loop_filter=not no_loop_filter, effort=effort, route=route)
     if is_batch(sources, output):
         if frames or size or pix_fmt or fps:
             raise UsageError("--frames, --size, --pix-fmt and --fps are for a single file")

@@ -22,6 +22,7 @@ from torch import Tensor
 from neuralcodec.codecs.estimation import flow_between
 from neuralcodec.codecs.filter_choice import choose_filters
 from neuralcodec.codecs.flagship import Flagship
+from neuralcodec.codecs.latent_search import EFFORTS, ROUNDING
 from neuralcodec.codecs.motion import cell_error, motion_worth
 from neuralcodec.codecs.motion_search import MotionSearch, quantiser_step
 from neuralcodec.codecs.prediction_choice import choose_predictions
@@ -33,6 +34,7 @@ from neuralcodec.codecs.prior import (
     hyper_size,
     latent_size,
 )
+from neuralcodec.codecs.searching import Searcher
 from neuralcodec.core.errors import StreamError
 from neuralcodec.entropy import (
     Elements,
@@ -148,6 +150,9 @@ class FlagshipCoder:
         self.mask_modes = MASK_MODES
         """What the encoder chooses a mask from; without any mode everything is coded."""
         self.lambdas = dict(LAMBDAS)
+        self.effort = EFFORTS[0]
+        """How long the encoder searches for better latents of intra frames."""
+        self.searcher = Searcher(model, self.device)
         self._hyper_groupings: dict[tuple, Grouping] = {}
         self.loop_filter = False
         """Whether frames say how they are filtered (nn.loop_filter), as their stream's header tells."""
@@ -319,7 +324,9 @@ class FlagshipCoder:
         encoder, q = FrameEncoder(), torch.tensor([quality], device=self.device)
         with self._precision():
             y, z = self.model.intra.analyse(self.model.layers.pack(source.y, source.uv), q)
-        parsed, modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None, self._worth(importance, y))
+        if self.effort.shares:
+            y = self.searcher.intra(source.y, source.uv, y, z, q, self.effort, self.lambdas[CONTEXTUAL], importance)
+        parsed, modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None, self._worth(importance, y, bool(self.effort.shares)))
         return self._coded("I", encoder, {CONTEXTUAL: parsed}, modes, quality, source=source, search=True)
 
     @torch.inference_mode()
@@ -376,8 +383,10 @@ class FlagshipCoder:
         """Loop filters, see codecs.filter_choice."""
         return choose_filters(real, source, worth, before, search, self.directed)
 
-    def _worth(self, importance: Tensor | None, y: Tensor) -> Tensor | None:
-        """Bits that a squared step is worth at each element of a contextual latent y (1, C, h, w)."""
+    def _worth(self, importance: Tensor | None, y: Tensor, searched: bool = False) -> Tensor | None:
+        """Bits that a squared step is worth at each element of a contextual latent y (1, C, h, w), where they are not the same everywhere or the latent was searched for."""
+        if searched:
+            importance = ROUNDING * (torch.ones(()) if importance is None else importance)
         return None if importance is None else (self.lambdas[CONTEXTUAL] * importance).expand(y.shape)
 
     def _write(self, encoder: FrameEncoder, kind: str, name: str, y: Tensor, z: Tensor, quality: int, size: tuple[int, int],

@@ -16,10 +16,11 @@ import torch
 from neuralcodec.codecs.coding import FlagshipCoder, Planes
 from neuralcodec.codecs.exact import ExactFlagship, declare_rounding, picture_convs, set_formats, trunk_convs
 from neuralcodec.codecs.flagship import Flagship
+from neuralcodec.codecs.folding import fold
 from neuralcodec.codecs.prior import exact_parts
 from neuralcodec.nn.carriers import observing
 from neuralcodec.nn.exact_convs import NarrowConv2d
-from neuralcodec.nn.layout import DYADIC_UNIT, PACKED_CHANNELS, UNIT, planes_to_tensors
+from neuralcodec.nn.layout import planes_to_tensors
 from neuralcodec.nn.selection import apply_widths
 
 QUALITIES = (0, 70, 140, 200)
@@ -35,36 +36,6 @@ Picture = tuple[np.ndarray, np.ndarray, np.ndarray]
 """uint8 planes Y (H, W), U, V (H/2, W/2)."""
 PATCH = 32
 """Luma samples of a side of a patch of colour."""
-
-
-def fold(model: Flagship) -> ExactFlagship:
-    """The exact model with a floating-point one's weights, in formats that fit nothing yet. Raises UsageError for sizes that exact models lack."""
-    exact = ExactFlagship(model.config)
-    own = exact.state_dict()
-    exact.load_state_dict(own | {n: t.to(own[n].dtype) for n, t in model.state_dict().items()})
-    _scale_readers(exact, DYADIC_UNIT / UNIT)
-    return exact.eval()
-
-
-def to_float(model: ExactFlagship) -> Flagship:
-    """The inverse of ``fold``: the floating-point model that computes in real numbers what an exact one computes in integers."""
-    twin = Flagship(model.config)
-    twin.load_state_dict({n: t for n, t in model.state_dict().items() if n in twin.state_dict()})
-    _scale_readers(twin, UNIT / DYADIC_UNIT)
-    return twin.eval()
-
-
-@torch.no_grad()
-def _scale_readers(model: Flagship, ratio: float) -> None:
-    """Multiply the weights that read packed planes, for planes that are smaller by as much."""
-    model.intra.analysis.enter.weight.mul_(ratio)
-    for analysis in (model.intra.analysis, model.inter.analysis):
-        if analysis.chroma is not None:
-            analysis.chroma.weight.mul_(ratio)
-    model.motion.encoder.enter.weight[:, 2:4].mul_(ratio)  # errors of cells
-    model.motion.refinement.enter.conv.weight[:, -PACKED_CHANNELS:].mul_(ratio)
-    model.inter.extraction.enter.conv.weight.mul_(ratio)
-    model.inter.analysis.enter.weight[:, : 2 * PACKED_CHANNELS].mul_(ratio)
 
 
 def colour_chart() -> Picture:

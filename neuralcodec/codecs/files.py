@@ -69,6 +69,11 @@ class LoadedModel:
         return isinstance(self.model, WidthSwitch)
 
     @property
+    def searches(self) -> bool:
+        """Whether its encoder can search latents (codecs.latent_search)."""
+        return isinstance(self.model, Flagship)
+
+    @property
     def channels(self) -> tuple[int, ...] | None:
         """Of each level, in a model whose layers have one width at a time, or at one place; else None."""
         return self.model.config.widths if isinstance(self.model, WidthSwitch) else None

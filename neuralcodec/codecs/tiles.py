@@ -11,6 +11,7 @@ picture would give: to the bit, where pictures are exact.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,11 +66,15 @@ class TileCoder(FlagshipCoder):
         q = torch.tensor([quality], device=self.device)
         intra = self.model.intra
         with self._precision():
-            y = intra.gain.scale(intra.analysis(self.model.layers.pack(window.y, window.uv), q), q)
-            y = _inner(y, rows, columns, ALIGN).contiguous(memory_format=torch.channels_last)
+            around = intra.gain.scale(intra.analysis(self.model.layers.pack(window.y, window.uv), q), q)
+            y = _inner(around, rows, columns, ALIGN).contiguous(memory_format=torch.channels_last)
             z = intra.hyper_analysis(y, q)
+        if self.effort.shares:
+            surround = _surround(torch.round(around), rows, columns)
+            y = self.searcher.intra(window.y, window.uv, y, z, q, self.effort, self.lambdas[CONTEXTUAL], None, surround)
         encoder = FrameEncoder()
-        (latent, mask), modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, (rows.size, columns.size), {}, None)
+        worth = self._worth(None, y, bool(self.effort.shares))
+        (latent, mask), modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, (rows.size, columns.size), {}, None, worth)
         parsed = Parsed({CONTEXTUAL: latent}, {CONTEXTUAL: mask})
         if self.loop_filter:
             real, _ = self._picture("I", parsed, quality, None, None)
@@ -118,6 +123,18 @@ def as_fixed(latent: np.ndarray) -> Fixed:
 def as_int16(parsed: Parsed) -> np.ndarray:
     """The latent (C, h, w) in sixteenths."""
     return parsed.latents[CONTEXTUAL].integers[0].numpy().astype(np.int16)
+
+
+def _surround(around: Tensor, rows: Span, columns: Span) -> Callable[[Tensor], Tensor]:
+    """Puts the latents of a tile into those of its window, ``around``, which stand for what is decoded of its neighbours."""
+    around = around.detach()
+    edges = [((s.begin - s.outer_begin) // ALIGN, -(-(s.outer_end - s.end) // ALIGN)) for s in (rows, columns)]
+    if not any(map(any, edges)):
+        return lambda y: y
+    (top, bottom), (left, right) = edges
+    inside = F.pad(torch.ones_like(_inner(around, rows, columns, ALIGN)[:, :1]), (left, right, top, bottom))
+    outside = around * (1 - inside)
+    return lambda y: outside + F.pad(y, (left, right, top, bottom))
 
 
 def _inner(x: Tensor, rows: Span, columns: Span, step: int) -> Tensor:

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from neuralcodec.codecs.conversion import to_float
+from neuralcodec.codecs.folding import to_float
 from neuralcodec.codecs.exact import ExactFlagship
 from neuralcodec.codecs.files import LoadedModel, export_tensors, identity
 from neuralcodec.codecs.flagship import Flagship

@@ -12,6 +12,7 @@ from neuralcodec.bitstream import Arithmetic, Chapter, FramePacket, StreamHeader
 from neuralcodec.codecs.coders import check_route, coder_for, place
 from neuralcodec.codecs.coding import CASCADE, Coded, Planes
 from neuralcodec.codecs.files import LoadedModel
+from neuralcodec.codecs.latent_search import EFFORTS, Effort
 from neuralcodec.codecs.lookahead import SceneCuts, octaves_better
 from neuralcodec.codecs.motion_search import quantiser_step
 from neuralcodec.core.errors import UsageError
@@ -63,6 +64,8 @@ class EncodeOptions:
     """Whether frames, and pictures that are not in tiles, are filtered as the encoder finds best (nn.loop_filter), where the model is a flagship."""
     sparse: bool = True
     """Whether nearly certain elements of latents are coded in groups (entropy.sparse), in videos."""
+    effort: int = 0
+    """How long latents are searched for (codecs.latent_search.EFFORTS), where the model is a flagship; 0: they are what the analysis transform gives."""
     route: str | None = None
     """How capacities are chosen, in models that have them by block (codecs.adanic_coding.route_option); None: as the model does."""
 
@@ -72,6 +75,14 @@ class EncodeOptions:
         if not 0 <= index <= QUALITY_STEPS or index != int(index):
             raise UsageError(f"quality {self.quality:g}: choose 0 to 100 in steps of 0.5")
         return int(index)
+
+    def search_effort(self, loaded: LoadedModel) -> Effort:
+        """Raises UsageError where there is no such effort, or where a model has none."""
+        if not 0 <= self.effort < len(EFFORTS):
+            raise UsageError(f"effort {self.effort}: choose 0 to {len(EFFORTS) - 1}")
+        if self.effort and not loaded.searches:
+            raise UsageError(f"effort {self.effort}: model {loaded.name!r} knows no search for latents; choose 0")
+        return EFFORTS[self.effort]
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,7 @@ class StreamEncoder:
         if not 1 <= options.level <= loaded.levels:
             raise UsageError(f"level {options.level}: model {loaded.name!r} has levels {', '.join(map(str, range(1, loaded.levels + 1)))}")
         check_route(loaded.model, options.route, options.level)
+        self.effort = options.search_effort(loaded)
         if options.gop < 0 or (options.workers is not None and options.workers < 1) or options.threads < 1:
             raise UsageError("gop is 0 or more; workers and threads are at least 1")
         if loaded.intra_only:
@@ -97,7 +109,7 @@ class StreamEncoder:
         self.loaded, self.video, self.options, self.device = loaded, video, options, device
         self.quality = options.quality_index()
         self.step = _frame_step(video)
-        loop_filter = options.loop_filter and not loaded.intra_only and not video.still
+        loop_filter = options.loop_filter and not loaded.intra_only
         self.header = StreamHeader(
             video=video, model_id=loaded.identity, model_name=loaded.name, width_tables=loaded.widths, level=options.level,
             arithmetic=Arithmetic.EXACT if loaded.exact else Arithmetic.FLOAT_PICTURES, level_locked=loaded.level_locked,
@@ -156,6 +168,7 @@ class StreamEncoder:
     def _encode_group(self, job: Job[Frame | SidePacket, _Result]) -> None:
         torch.set_num_threads(self.options.threads)
         coder = coder_for(self.loaded.model, self.device, self.options.route)
+        coder.effort = self.effort
         coder.follow(self.header.hypotheses, self.header.sparse, self.header.loop_filter, self.header.directed)
         if self.options.mask_modes is not None:
             coder.mask_modes = self.options.mask_modes

@@ -113,6 +113,7 @@ class StillEncoder:
         self.tile_size, self.whole_pixels = tile_size, whole_pixels
         self.quality = options.quality_index()
         self.tiles = isinstance(loaded.model, Flagship)
+        self.effort = options.search_effort(loaded)
         apply_widths(loaded.model, loaded.widths[options.level - 1])
         place(loaded.model, device)
         prepare_exact(device)
@@ -189,6 +190,7 @@ class StillEncoder:
             torch.set_num_threads(self.options.threads)
             coder = TileCoder(self.loaded.model, self.device) if self.tiles else coder_for(self.loaded.model, self.device, self.options.route)
             coder.loop_filter = coder.directed = loop_filter
+            coder.effort = self.effort
             for tile in job:
                 window = Planes(*planes_to_tensors(tile.planes, self.device))
                 quality, shape = self._alpha_quality if tile.kind == ALPHA else self.quality, (tile.rows.size, tile.columns.size)

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from neuralcodec.codecs.conversion import to_float
+from neuralcodec.codecs.folding import to_float
 from neuralcodec.codecs.exact import ExactFlagship
 from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.flagship import Flagship

@@ -368,7 +368,7 @@ def test_a_conversion_fits_its_formats_to_what_it_saw(twin, converted):
     chosen = {n: c.frac_in for n, c in picture_convs(converted).items() if hasattr(c, "format")}
     assert len(set(chosen.values())) > 3
     assert converted.intra.synthesis.trunk[0].mix.frac_out == chosen["intra.synthesis.trunk.0.spatial"]
-    brighter = conversion.fold(twin)
+    brighter = fold(twin)
     with torch.no_grad():
         brighter.intra.synthesis.units.encode.add_(3)
     conversion.calibrate(brighter, [list(clip(1))], tables(twin)[:1], (200,))

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from neuralcodec.codecs.coding import FlagshipCoder, Planes
-from neuralcodec.codecs.conversion import calibrate, colour_chart, fold, from_float, to_float
+from neuralcodec.codecs.conversion import calibrate, colour_chart, from_float
+from neuralcodec.codecs.folding import fold, to_float
 from neuralcodec.codecs.exact import picture_convs
 from neuralcodec.codecs.files import load_model, save_model
 from neuralcodec.codecs.flagship import Flagship

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from neuralcodec.codecs.conversion import fold
+from neuralcodec.codecs.folding import fold
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
 from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import IntraConfig

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from safetensors import safe_open
 
 from neuralcodec.cli.train import train
-from neuralcodec.codecs.conversion import fold, to_float
+from neuralcodec.codecs.folding import fold, to_float
 from neuralcodec.codecs.exact import ExactFlagship, declare_rounding, picture_convs, picture_gains, trunk_convs
 from neuralcodec.codecs.files import load_model, save_model
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
