@@ -66,12 +66,15 @@ class Target:
     importance: Tensor | None = None
 
 
-def search_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed], quality: Tensor, target: Target, effort: Effort, worth: float) -> Tensor:
+def search_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed], quality: Tensor, target: Target, effort: Effort, worth: float,
+                  on_step: Callable[[], None] = lambda: None) -> Tensor:
     """A better latent than y (1, C, h, w), in quantiser steps: multiples of a step from the means that the prior will say, on the device of y. ``z``
-    (1, Cz, h/4, w/4): its hyper latent; ``worth``: bits that a squared step is worth where elements are rounded first. The same input gives the same result."""
+    (1, Cz, h/4, w/4): its hyper latent; ``worth``: bits that a squared step is worth where elements are rounded first; ``on_step`` is called
+    before each step, and may end the search by an error. The same input gives the same result."""
     with torch.inference_mode(False):
         search = _Search(prior, y.detach().float().clone(), z, temporal, quality, target)
         for step in range(effort.annealing):
+            on_step()
             if step % RENEWAL == 0:
                 search.renew(worth)
             search.anneal(step + 1, effort.rate, HOT * (COLD / HOT) ** (step / max(effort.annealing - 1, 1)))
@@ -81,6 +84,7 @@ def search_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed
             if part:
                 search.renew()
             for share in effort.shares:
+                on_step()
                 search.move(part, share)
         return search.y
 

@@ -22,6 +22,8 @@ class Searcher:
     def __init__(self, model: Flagship, device: torch.device) -> None:
         self.model, self.device = model, device
         self._twin: Flagship | None = None
+        self.on_step: Callable[[], None] = lambda: None
+        """Called before each step of a search; an error ends it."""
 
     @property
     def twin(self) -> Flagship:
@@ -41,4 +43,4 @@ class Searcher:
         latents of a tile into those of its window, which the samples are of then."""
         twin = self.twin
         target = Target(twin.layers.pack(luma, chroma), lambda v: twin.intra.synthesise(surround(v), quality), importance)
-        return search_latent(self.model.intra.prior, y, z, [], quality, target, effort, worth)
+        return search_latent(self.model.intra.prior, y, z, [], quality, target, effort, worth, self.on_step)

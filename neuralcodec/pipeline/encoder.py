@@ -168,7 +168,7 @@ class StreamEncoder:
     def _encode_group(self, job: Job[Frame | SidePacket, _Result]) -> None:
         torch.set_num_threads(self.options.threads)
         coder = coder_for(self.loaded.model, self.device, self.options.route)
-        coder.effort = self.effort
+        coder.effort, coder.searcher.on_step = self.effort, job.go_on
         coder.follow(self.header.hypotheses, self.header.sparse, self.header.loop_filter, self.header.directed)
         if self.options.mask_modes is not None:
             coder.mask_modes = self.options.mask_modes

@@ -43,6 +43,10 @@ class Job(Generic[In, Out]):
     def put(self, result: Out) -> None:
         self._runner.give(self._results, result)
 
+    def go_on(self) -> None:
+        """For a worker to call within long work. Raises Stopped where nobody wants it any more."""
+        self._runner.go_on()
+
 
 class JobRunner(Generic[In, Out]):
     """Runs ``process`` on jobs in ``workers`` threads.
@@ -94,6 +98,10 @@ class JobRunner(Generic[In, Out]):
                 return q.put(item, timeout=0.2)
         raise Stopped
 
+    def go_on(self) -> None:
+        if self._stop.is_set():
+            raise Stopped
+
     def release(self, item: In) -> None:
         for _ in range(self._cost(item)):
             self._budget.release()
@@ -113,8 +121,7 @@ class JobRunner(Generic[In, Out]):
             for _ in range(self._cost(item)):
                 while not self._stop.is_set() and not self._budget.acquire(timeout=0.2):
                     pass
-            if self._stop.is_set():
-                raise Stopped
+            self.go_on()
             current[-1]._items.put(item)
 
         last: object = _END

@@ -190,7 +190,7 @@ class StillEncoder:
             torch.set_num_threads(self.options.threads)
             coder = TileCoder(self.loaded.model, self.device) if self.tiles else coder_for(self.loaded.model, self.device, self.options.route)
             coder.loop_filter = coder.directed = loop_filter
-            coder.effort = self.effort
+            coder.effort, coder.searcher.on_step = self.effort, job.go_on
             for tile in job:
                 window = Planes(*planes_to_tensors(tile.planes, self.device))
                 quality, shape = self._alpha_quality if tile.kind == ALPHA else self.quality, (tile.rows.size, tile.columns.size)

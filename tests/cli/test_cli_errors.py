@@ -34,6 +34,8 @@ def one_line(result, code: int) -> str:
         (["--quality", "50.25"], 2, "steps of 0.5"),
         (["--quality", "101"], 2, "0 to 100"),
         (["--quality", "nan"], 2, "0 to 100"),
+        (["--effort", "4"], 2, "0 to 3"),
+        (["--effort", "-1"], 2, "0 to 3"),
         (["--gop", "-1"], 2, "--gop"),
         (["--frames", "5"], 2, "no range"),
         (["--frames", "5:5"], 2, "empty"),

@@ -116,3 +116,8 @@ def test_loop_filters_are_not_for_it(loaded, frames):
     reader.header = replace(reader.header, loop_filter=True)
     with pytest.raises(StreamError, match="loop filters"):
         StreamDecoder(reader, loaded, DecodeOptions(), torch.device("cpu"))
+
+
+def test_nothing_is_searched_for_with_it(loaded, frames):
+    with pytest.raises(UsageError, match="effort 1: model 'tiny'"):
+        encode(loaded, frames, video_of(frames), replace(ONE, effort=1))

@@ -85,6 +85,19 @@ def test_loop_filters_are_for_whole_pictures(loaded):
     assert psnr(luma[1], source.whole[0]) > psnr(luma[0], source.whole[0])
 
 
+@pytest.mark.parametrize("tile", [0, TILE])
+def test_effort_costs_time_and_saves_bits_or_errors(loaded, tile):
+    source, step = Picture(), 255 * 2.0**-5.46  # of quality 80
+    costs, streams = [], []
+    for effort in (0, 1):
+        encoder = StillEncoder(loaded, EncodeOptions(1, 80, effort=effort, loop_filter=False), CPU, tile_size=TILE, whole_pixels=0 if tile else 1 << 26)
+        streams.append(encoder.encode(source).data)
+        error = sum(np.square(a.astype(float) - b).sum() for a, b in zip(decode(loaded, streams[-1]).frame.planes, source.whole, strict=True))
+        costs.append(8 * len(streams[-1]) + 10 * error / step**2)
+    assert costs[1] < 0.99 * costs[0]
+    assert StreamReader(io.BytesIO(streams[1])).header == StreamReader(io.BytesIO(streams[0])).header
+
+
 def untiled(loaded: LoadedModel, data: bytes) -> list[np.ndarray]:
     """The planes of a stream by one synthesis of all its latents."""
     reader = StreamReader(io.BytesIO(data))
