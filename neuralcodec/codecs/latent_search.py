@@ -12,6 +12,7 @@ Two searches through a decoder in floating point (an exact model's twin), by the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuralcodec.codecs.prior import LATENT_LIMIT, MEAN_FRAC, SYMBOL_LIMIT, LatentPrior
+from neuralcodec.codecs.prior import SYMBOL_LIMIT, LatentPrior
+from neuralcodec.codecs.soft import latent_of, round_by_cost
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import CHROMA_CHANNELS, LUMA_CHANNELS
 from neuralcodec.nn.likelihood import gaussian_bits, scale_of_index
@@ -104,22 +106,22 @@ class _Search:
         self.importance = None if target.importance is None else target.importance.detach().float().clone()
 
     @torch.no_grad()
-    def renew(self, worth: float | None = None) -> None:
+    def renew(self, worth: float = math.inf) -> None:
         """Means, deviations and decisions, from part to part, and which elements there is something to decide of. Decisions go by bits and squared errors of the
         latent, or to the nearest."""
         shape, division = self.y.shape, self.prior.division
         y = self.y.cpu()
         mean, scale, known = torch.zeros_like(y), torch.zeros_like(y), torch.zeros_like(y)
         for part in range(division.parts):
-            own = self.prior.statistics(self.features, self.quality, part, _fixed(known) if part else None)
+            own = self.prior.statistics(self.features, self.quality, part, latent_of(known) if part else None)
             where = division.elements(part, *shape[-2:])
             mean[:, where], scale[:, where] = own.mean.values[:, where], own.scale[:, where]
-            known[:, where] = mean[:, where] + _rounded((y - mean)[:, where], scale_of_index(scale[:, where]), worth)
+            known[:, where] = mean[:, where] + round_by_cost((y - mean)[:, where], scale[:, where], worth)
         self.decided = known.to(self.y.device)
         active = (scale >= LEAST_SCALE) | ((y - mean).abs() > 0.5)
         self.active = active.reshape(-1).nonzero()[:, 0].to(self.y.device)
         self.mean, self.deviation = (t.to(self.y.device).reshape(-1)[self.active] for t in (mean, scale_of_index(scale)))
-        if worth is None:
+        if worth == math.inf:
             self.y = self.decided.clone()
 
     def settle(self) -> None:
@@ -188,21 +190,3 @@ def soft_round(x: Tensor, temperature: float, random: torch.Generator) -> Tensor
     rest = (x - floor).clamp(1e-4, 1 - 1e-4)
     u = torch.rand(x.shape, generator=random, device=x.device).clamp_(1e-6, 1 - 1e-6)
     return floor + torch.sigmoid(((torch.atanh(rest) - torch.atanh(1 - rest)) / temperature + torch.logit(u)) / temperature)
-
-
-def _rounded(residual: Tensor, deviation: Tensor, worth: float | None) -> Tensor:
-    """The nearest integer; with ``worth`` or its neighbour towards zero, whichever costs less by bits and squared error."""
-    nearest = torch.floor(residual + 0.5)
-    if worth is None:
-        return nearest
-    where = nearest.nonzero(as_tuple=True)
-    high = nearest[where]
-    low, own, real = high - high.sign(), deviation[where], residual[where]
-    saved = gaussian_bits(high, own) - gaussian_bits(low, own)
-    nearest[where] = torch.where(saved > worth * ((real - low).square() - (real - high).square()), low, high)
-    return nearest
-
-
-def _fixed(value: Tensor) -> Fixed:
-    limit = LATENT_LIMIT / 2**MEAN_FRAC
-    return Fixed(value.clamp(-limit, limit), MEAN_FRAC, LATENT_LIMIT)

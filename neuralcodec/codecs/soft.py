@@ -45,7 +45,7 @@ def soft_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed],
     mean = scale = coded = done = None
     symbols, known = torch.zeros_like(y.detach()), torch.zeros_like(y.detach())
     for part in range(prior.division.parts):
-        own = prior.statistics(features, quality, part, _fixed(known) if part else None)
+        own = prior.statistics(features, quality, part, latent_of(known) if part else None)
         modes = None if skip is None else _modes(own.mode.values, skip)
         if part:
             mean, scale = torch.where(done, mean, own.mean.values), torch.where(done, scale, own.scale)
@@ -54,7 +54,7 @@ def soft_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed],
             mean, scale, coded = own.mean.values, own.scale, modes
         where = prior.division.elements(part, *y.shape[-2:]).to(y.device)
         with torch.no_grad():
-            found = _symbols((y - mean)[:, where], scale[:, where], lam[:, where] if isinstance(lam, Tensor) else lam)
+            found = round_by_cost((y - mean)[:, where], scale[:, where], lam[:, where] if isinstance(lam, Tensor) else lam)
             symbols[:, where] = found
             known[:, where] = mean[:, where] + (found if coded is None else found * coded[:, where])
         done = where if done is None else done | where
@@ -70,10 +70,10 @@ def soft_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed],
         skipped = 1 - coded.detach().mean()
         bits = bits * coded
     value = mean + (symbols if coded is None else symbols * coded)
-    return SoftLatent(value, _fixed(value.detach()), bits.flatten(1).sum(1), hyper_bits.flatten(1).sum(1), skipped)
+    return SoftLatent(value, latent_of(value.detach()), bits.flatten(1).sum(1), hyper_bits.flatten(1).sum(1), skipped)
 
 
-def _symbols(residual: Tensor, scale: Tensor, lam: float | Tensor) -> Tensor:
+def round_by_cost(residual: Tensor, scale: Tensor, lam: float | Tensor) -> Tensor:
     """The nearest integer or its neighbour towards zero, whichever has the lower bits + lam * squared error; no gradient."""
     nearest = torch.floor(residual + 0.5)
     if not isinstance(lam, Tensor) and not math.isfinite(lam):
@@ -88,7 +88,8 @@ def _symbols(residual: Tensor, scale: Tensor, lam: float | Tensor) -> Tensor:
     return nearest
 
 
-def _fixed(value: Tensor) -> Fixed:
+def latent_of(value: Tensor) -> Fixed:
+    """Decoded values (B, C, h, w), multiples of 1/16, as a latent that priors read."""
     limit = LATENT_LIMIT / 2**MEAN_FRAC
     return Fixed(value.clamp(-limit, limit), MEAN_FRAC, LATENT_LIMIT)
 
