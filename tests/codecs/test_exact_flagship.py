@@ -26,6 +26,7 @@ from neuralcodec.codecs.exact import (
 )
 from neuralcodec.codecs.files import load_model, save_model
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig, Reference
+from neuralcodec.codecs.folding import fold
 from neuralcodec.codecs.intra import IntraConfig
 from neuralcodec.core.errors import ModelError, StreamError, UsageError
 from neuralcodec.nn.bfloat16 import BYTE_LIMIT, use_carriers
