@@ -54,7 +54,7 @@ from neuralcodec.entropy import (
 )
 from neuralcodec.entropy.choices import ChoiceStatistics, read_choices, write_choices
 from neuralcodec.entropy.filters import FilterPlanes, FilterState, read_filters, write_filters
-from neuralcodec.entropy.tables import PRECISION, RADIUS
+from neuralcodec.entropy.tables import PRECISION
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.hypotheses import Doubled, Past, Step, Ways, apply_choices, in_sixteenths, predict, ways_back
 from neuralcodec.nn.layout import to_samples

@@ -11,7 +11,6 @@ from copy import deepcopy
 from itertools import chain, pairwise
 
 import numpy as np
-import torch
 
 from neuralcodec.codecs.coding import FlagshipCoder, Planes
 from neuralcodec.codecs.exact import ExactFlagship, declare_rounding, picture_convs, set_formats, trunk_convs
