@@ -13,10 +13,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from neuralcodec.codecs.folding import to_float
 from neuralcodec.codecs.exact import ExactFlagship
 from neuralcodec.codecs.files import LoadedModel, export_tensors, identity
 from neuralcodec.codecs.flagship import Flagship
+from neuralcodec.codecs.folding import to_float
 from neuralcodec.core.errors import UsageError
 from neuralcodec.nn.carriers import WIDE_FRAC, WIDE_LIMIT, quantise, to_real
 from neuralcodec.nn.layout import DYADIC_UNIT, UNIT

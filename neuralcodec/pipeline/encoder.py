@@ -35,6 +35,9 @@ LOOKAHEAD_FRAMES, LOOKAHEAD_MEMORY = 32, 64 << 20
 """Frames of a group, and bytes of them, that an encoder looks at before it codes the first of them: fewer of large pictures, so many with any number of
 workers."""
 
+WHOLE_PIXELS = 1 << 21
+"""Pictures of more pixels are coded in tiles."""
+
 
 @dataclass(frozen=True)
 class EncodeOptions:
@@ -109,7 +112,9 @@ class StreamEncoder:
         self.loaded, self.video, self.options, self.device = loaded, video, options, device
         self.quality = options.quality_index()
         self.step = _frame_step(video)
-        loop_filter = options.loop_filter and not loaded.intra_only
+        # Larger pictures are coded in tiles otherwise, which have no filters.
+        whole = not video.still or video.width * video.height <= WHOLE_PIXELS
+        loop_filter = options.loop_filter and not loaded.intra_only and whole
         self.header = StreamHeader(
             video=video, model_id=loaded.identity, model_name=loaded.name, width_tables=loaded.widths, level=options.level,
             arithmetic=Arithmetic.EXACT if loaded.exact else Arithmetic.FLOAT_PICTURES, level_locked=loaded.level_locked,

@@ -40,12 +40,10 @@ from neuralcodec.core.types import QUALITY_STEPS, VideoProperties
 from neuralcodec.nn.layout import planes_to_tensors
 from neuralcodec.nn.selection import apply_widths
 from neuralcodec.pipeline.device import core_count, prepare_exact
-from neuralcodec.pipeline.encoder import EncodeOptions
+from neuralcodec.pipeline.encoder import WHOLE_PIXELS, EncodeOptions
 from neuralcodec.pipeline.jobs import Job, JobRunner
 
 TILE_SIZE = 1024
-WHOLE_PIXELS = 1 << 21
-"""Pictures of more pixels are coded in tiles."""
 ALPHA_BOOST = 48
 """Quality indexes by which alpha is better than the picture: its edges show."""
 ALPHA_LOW, ALPHA_HIGH = 24, 232

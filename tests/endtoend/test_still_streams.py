@@ -19,7 +19,7 @@ from neuralcodec.core.types import ColourTags, VideoProperties
 from neuralcodec.nn.layout import tensors_to_planes
 from neuralcodec.nn.selection import apply_widths
 from neuralcodec.pipeline.decoder import DecodeOptions
-from neuralcodec.pipeline.encoder import EncodeOptions
+from neuralcodec.pipeline.encoder import EncodeOptions, StreamEncoder
 from neuralcodec.pipeline.still_decoder import Part, StillDecoder
 from neuralcodec.pipeline.stills import ALPHA_TO_SAMPLE, SAMPLE_TO_ALPHA, StillEncoder
 from tests.bitstream.damage import damaged_variants, split
@@ -83,6 +83,11 @@ def test_loop_filters_are_for_whole_pictures(loaded):
     assert [StreamReader(io.BytesIO(data)).header.loop_filter for data in (plain, whole, tiled)] == [False, True, False]
     luma = [decode(loaded, data).frame.planes[0] for data in (plain, whole)]
     assert psnr(luma[1], source.whole[0]) > psnr(luma[0], source.whole[0])
+
+
+def test_a_picture_coded_as_a_frame_is_filtered_as_it_is_otherwise(loaded):
+    for size, filtered in (((WIDTH, HEIGHT), True), ((2048, 1025), False)):
+        assert StreamEncoder(loaded, VideoProperties(*size, Fraction(1, 25), still=True), EncodeOptions(1, 80), CPU).header.loop_filter == filtered
 
 
 @pytest.mark.parametrize("tile", [0, TILE])
