@@ -139,10 +139,16 @@ def adanic(**options) -> None:
 
 @train.command("adanic-agent")
 @_with(*(option for option in _OPTIONS if option is not _SIZE))
-@click.option("--no-costs", "costs", is_flag=True, flag_value=False, default=True, help="The teacher learns labels alone, not what downgrades cost.")
+@click.option("--blocks", type=click.IntRange(20), default=2000, show_default=True,
+              help="Blocks of the clips; each is coded once at every capacity (some seconds), which is kept in --cache. A tenth judges the agents.")
+@click.option("--heads", type=click.Choice(["both", "routing", "costs"]), default="both", show_default=True,
+              help="What the teacher learns: labels, what downgrades cost, or both.")
 @click.option("--no-distillation", "distillation", is_flag=True, flag_value=False, default=True, help="The student learns from labels alone, not from the teacher.")
 def adanic_agent(**options) -> None:
-    """Routing agents of a supernet (--init, a run or a model file): a teacher, then the student that goes into the model."""
+    """Routing agents of a supernet (--init, a run or a model file): a teacher, then the student that goes into the model.
+
+    How well both decide, on blocks that they have not learned from, is told at the end and in the run's decisions.json.
+    """
     from neuralcodec.training.adanic_agent import AgentOptions, run_agent
 
     _train(lambda o: run_agent(AgentOptions(**o)), options)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 MU = 1.0
-DISTANCE = 0.003
+DISTANCE = 0.006
 """d, in bits for a luma sample."""
 
 

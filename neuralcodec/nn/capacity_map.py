@@ -7,7 +7,8 @@ what position (x // 2, y // 2) has here, which is the paper's equation 2.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -75,12 +76,26 @@ class CapacityMap:
         return torch.arange(channels[0])[:, None, None] < torch.tensor(channels)[self.positions()]
 
     def groups(self) -> dict[tuple[int, int, int], list[tuple[int, int]]]:
-        """Tiles that can be computed together: (option, height, width) -> the top left corners of its blocks."""
+        """Tiles that can be computed together: (option, height, width) -> the top left corners. Neighbours of one option are one tile, for each tile
+        reads what is around it: runs along a row of blocks, and such runs below each other that begin and end alike."""
+        tiles: dict[tuple[int, int, int], list[int]] = {}  # (option, left, width) of the row above -> top, height
         found: dict[tuple[int, int, int], list[tuple[int, int]]] = {}
-        tops, lefts = (list(accumulate(n, initial=0)) for n in (self.heights, self.widths))
-        for row, top, height in zip(self.options, tops, self.heights, strict=False):
-            for option, left, width in zip(row, lefts, self.widths, strict=False):
+
+        def close(kept: set[tuple[int, int, int]]) -> None:
+            for run in [run for run in tiles if run not in kept]:
+                (option, left, width), (top, height) = run, tiles.pop(run)
                 found.setdefault((option, height, width), []).append((top, left))
+
+        for row, top, height in zip(self.options, accumulate(self.heights, initial=0), self.heights, strict=False):
+            runs, left = [], 0
+            for option, same in groupby(zip(row, self.widths, strict=True), key=itemgetter(0)):
+                width = sum(width for _, width in same)
+                runs.append((option, left, width))
+                left += width
+            close(set(runs))
+            for run in runs:
+                tiles.setdefault(run, [top, 0])[1] += height
+        close(set())
         return found
 
 

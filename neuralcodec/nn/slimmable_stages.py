@@ -7,6 +7,7 @@ copied past it, so activations take less memory as well. Weights and biases are 
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -37,7 +38,7 @@ class StageConv2d(nn.Module):
 
     def convolve(self, x: Tensor, n: int, m: int, padding: int) -> Tensor:
         """The first m channels from the first n."""
-        w, b = self.weight[:m, :n], self.bias[:m]
+        w, b = _leading(self.weight, m, n), self.bias[:m]
         if min(n, m) <= SAMPLES:
             return F.conv2d(x, w, b, self.stride, padding)
         return mixed.conv2d(x, w, b, self.stride, padding).to(x.dtype)
@@ -72,7 +73,7 @@ class StageTranspose2d(nn.Module):
 
     def convolve(self, x: Tensor, n: int, m: int, padding: int = 0, output_padding: int = 0) -> Tensor:
         """The first m channels from the first n."""
-        w, b = self.weight[:n, :m], self.bias[:m]
+        w, b = _leading(self.weight, n, m), self.bias[:m]
         if min(n, m) <= SAMPLES:
             return F.conv_transpose2d(x, w, b, self.stride, padding, output_padding)
         return mixed.conv_transpose2d(x, w, b, self.stride, padding, output_padding).to(x.dtype)
@@ -87,6 +88,11 @@ class StageTranspose2d(nn.Module):
 
     def stored(self, option: int) -> int:
         return self.macs(option) + self.couts[option]
+
+
+def _leading(weight: Tensor, rows: int, columns: int) -> Tensor:
+    """The first channels of a kernel, in the format in which convolutions are fastest."""
+    return weight[:rows, :columns].contiguous(memory_format=torch.channels_last)
 
 
 def kept(channels: int, widths: tuple[int, ...]) -> tuple[int, ...]:

@@ -63,7 +63,9 @@ class SATConv2d(StageTranspose2d):
         s, kernel = self.stride, self.weight.shape[-1]
         # Inputs before and after a tile's whose windows, which begin ``padding`` samples before their cells, reach into it.
         before, after = (kernel - 1 - self.padding) // s, (self.padding - 1) // s + 1
-        begin, extra = s * before + self.padding, s * (before + after)
+        # What the operator gives before and after a tile; as padding it is not computed.
+        outside = s * before + self.padding
+        lacking = max(s * (1 + before - after) + 2 * self.padding - kernel, 0)
         padded = F.pad(x, (before, after, before, after))
 
         def cut(option: int, top: int, left: int, height: int, width: int) -> Tensor:
@@ -72,9 +74,8 @@ class SATConv2d(StageTranspose2d):
 
         def convolve(tiles: Tensor, option: int) -> Tensor:
             n, m = self.cins[option], self.couts[option]
-            height, width = (s * size - extra for size in tiles.shape[-2:])
-            y = self.convolve(tiles, n, m)
-            return _normalised(y[..., begin : begin + height, begin : begin + width], option, gdn)
+            height, width = (s * (size - before - after) for size in tiles.shape[-2:])
+            return _normalised(self.convolve(tiles, n, m, outside, lacking)[..., :height, :width], option, gdn)
 
         return _by_tiles(x, tcm, self.couts, cut, convolve)
 
@@ -87,9 +88,13 @@ def _by_tiles(x: Tensor, tcm: CapacityMap, couts: tuple[int, ...], cut: Callable
               compute: Callable[[Tensor, int], Tensor]) -> Tensor:
     """``cut(option, top, left, height, width)`` gives what a tile of the output reads, ``compute(tiles, option)`` the tiles."""
     batch = x.shape[0]
-    out = x.new_zeros(batch, couts[tcm.widest], *tcm.size)
+    # Convolutions, transposed ones above all, take half as long again in the other format.
+    out = torch.empty((batch, couts[tcm.widest], *tcm.size), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     for (option, height, width), corners in tcm.groups().items():
-        tiles = compute(torch.cat([cut(option, top, left, height, width) for top, left in corners]), option)
+        parts = [cut(option, top, left, height, width) for top, left in corners]
+        tiles = compute((parts[0] if len(parts) == 1 else torch.cat(parts)).contiguous(memory_format=torch.channels_last), option)
         for tile, (top, left) in zip(tiles.split(batch), corners, strict=True):
-            out[:, : couts[option], top : top + height, left : left + width] = tile
+            place = out[..., top : top + height, left : left + width]
+            place[:, : couts[option]] = tile
+            place[:, couts[option] :] = 0
     return out

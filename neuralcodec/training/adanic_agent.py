@@ -1,12 +1,13 @@
 """Stage "adanic-agent": the routing agents of AdaNIC (paper 003, section 3.5) for a supernet that stays as it is; and the run that carries it out.
 
-A sample is a block of a picture at a random quality, coded at each capacity: that gives its label (equation 9) and the costs of its downgrades (6). In
-the first half of the time a teacher learns both (11, 12), in the second half a student learns from it and from the labels (13).
+A sample is a block of a picture at a quality, with the costs of its downgrades (equation 6, training.downgrades) and so its label (9). First a teacher
+learns both (11, 12), then a student learns from it and from the labels (13). Both are judged by blocks that they have not learned from, as in Table 6.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import logging
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,40 +16,50 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from neuralcodec.codecs.adanic import AdaNIC, AdaNICConfig
-from neuralcodec.codecs.coding import CONTEXTUAL, LAMBDAS
 from neuralcodec.codecs.files import load_model, save_model
 from neuralcodec.codecs.jumc import tolerance
 from neuralcodec.codecs.routing import TEACHER, RoutingAgent
 from neuralcodec.codecs.slimcae_coding import to_picture
-from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.core.errors import UsageError
-from neuralcodec.nn.capacity_map import CapacityMap
-from neuralcodec.nn.layout import ALIGN
-from neuralcodec.nn.quality import quality_lambda
 from neuralcodec.training import adanic
-from neuralcodec.training.data import Sampler
+from neuralcodec.training.downgrades import Downgrades, load_downgrades
 from neuralcodec.training.loop import Loop
-from neuralcodec.training.loss import draw_quality
 from neuralcodec.training.runs import find_record, keep_record
-from neuralcodec.training.slimcae import draw_crops, plane_errors
 from neuralcodec.training.stages import load_initial
+
+log = logging.getLogger(__name__)
 
 RECORD = "adanic-agent.json"
 """In a run's folder: the model's sizes."""
-TEACHER_SHARE = 0.5
+DECISIONS = "decisions.json"
+"""In a run's folder: how well its agents decide."""
+TEACHER_SHARE = 0.6
 """Progress at which the student takes over."""
-GAMMA, SIGMA = 0.5, 0.5
-"""Of equations 12 and 13. The paper gives the second."""
+HEADS = ("both", "routing", "costs")
+SIGMA = 0.5
+"""Of equation 13, from the paper."""
 MOST_COST = 4.0
 """Tolerances beyond which a cost says no more."""
+BLOCKS = 2000
+JUDGED = 32
+"""Samples that are judged together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AgentOptions(adanic.AdaNICOptions):
-    """For the paper's Table 6: without ``costs`` the teacher has no use for its second head, without ``distillation`` the student learns from labels alone."""
+    """``blocks`` of the clips to learn and to judge from. For the paper's Table 6: which of HEADS the teacher has, and whether the student learns from it
+    (``distillation``) or from labels alone. Raises UsageError."""
 
-    costs: bool = True
+    blocks: int = BLOCKS
+    heads: str = "both"
     distillation: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.heads not in HEADS:
+            raise UsageError(f"heads {self.heads!r}: choose {', '.join(HEADS)}")
+        if self.heads == "costs" and self.distillation:
+            raise UsageError("--heads costs: no student can learn from a teacher without the routing head; add --no-distillation")
 
 
 class Agents(nn.Module):
@@ -62,46 +73,65 @@ class Agents(nn.Module):
 
 @dataclass
 class AgentStage:
-    """One training step."""
+    """One training step. ``gamma`` and ``sigma``: of equations 12 and 13."""
 
     agents: Agents
-    sampler: Sampler
-    batch: int = 8
-    gamma: float = GAMMA
+    data: Downgrades
+    seed: int = 0
+    batch: int = 32
+    gamma: float = 0.5
     sigma: float = SIGMA
+    samples: np.ndarray = field(init=False)
+    """(N, 2): block, and which of its qualities, of those to learn from."""
+
+    def __post_init__(self) -> None:
+        self.rng = np.random.default_rng(self.seed)
+        self.samples = self._samples(~self.data.held_out)
+
+    def _samples(self, blocks: np.ndarray) -> np.ndarray:
+        return np.argwhere(np.broadcast_to(blocks[:, None], self.data.quality.shape))
 
     def step(self, progress: float) -> tuple[Tensor, dict[str, float]]:
-        net = self.agents.supernet
-        device = next(self.agents.teacher.parameters()).device
-        y, uv = draw_crops(self.sampler, net.config.block * ALIGN, self.batch, 0.0, device)
-        quality = draw_quality(self.batch, device)
-        x = to_picture(y, uv)
-        costs = self.downgrade_costs(x, y, uv, quality)
+        x, quality, costs = self.take(self.samples[self.rng.integers(len(self.samples), size=self.batch)])
+        # A block upside down costs about as much.
+        x = x.flip([2 + axis for axis in range(2) if self.rng.random() < 0.5])
         labels = find_labels(costs)
         if progress < TEACHER_SHARE:
             logits, foretold = self.agents.teacher.both(x, quality)
             action = F.cross_entropy(logits, labels)
             surrogate = F.mse_loss(foretold, costs.clamp(-MOST_COST, MOST_COST))
-            return self.gamma * action + (1 - self.gamma) * surrogate, _measured("teacher", logits, labels) | {"cost_mse": float(surrogate.detach())}
+            chosen = self._chosen(logits, foretold)
+            return self.gamma * action + (1 - self.gamma) * surrogate, _named(measure(chosen, labels), "teacher") | {"cost_mse": float(surrogate.detach())}
         with torch.no_grad():
             taught = self.agents.teacher(x, quality)
-        logits = net.agent(x, quality)
+        logits = self.agents.supernet.agent(x, quality)
         distance = F.kl_div(F.log_softmax(logits, 1), F.softmax(taught, 1), reduction="batchmean")
-        return self.sigma * distance + (1 - self.sigma) * F.cross_entropy(logits, labels), _measured("student", logits, labels)
+        return self.sigma * distance + (1 - self.sigma) * F.cross_entropy(logits, labels), _named(measure(logits.argmax(1), labels), "student")
+
+    def take(self, samples: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of ``samples`` (B, 2) -> picture (B, 3, S, S), quality (B,), costs in tolerances (B, K)."""
+        device, (block, which) = next(self.agents.teacher.parameters()).device, samples.T
+        y, uv = (torch.from_numpy(a[block]).to(device).float() for a in (self.data.y, self.data.uv))
+        quality = torch.from_numpy(self.data.quality[block, which]).to(device).long()
+        costs = torch.from_numpy(self.data.costs[block, which]).to(device)
+        return to_picture(y, uv), quality, costs / tolerance()
+
+    def _chosen(self, logits: Tensor, foretold: Tensor) -> Tensor:
+        # A teacher that has learned costs alone decides by them, as labels are decided.
+        return logits.argmax(1) if self.gamma else find_labels(foretold)
 
     @torch.no_grad()
-    def downgrade_costs(self, x: Tensor, y: Tensor, uv: Tensor, quality: Tensor) -> Tensor:
-        """What each option costs more than the widest (equation 6), in tolerances: (B, K)."""
-        net, block, found = self.agents.supernet, self.agents.supernet.config.block, []
-        for option in range(net.options):
-            tcm = CapacityMap.of_blocks(np.array([[option]]), block, block, block)
-            latent, z = net.analyse(x, quality, tcm)
-            soft = soft_latent(net.prior_at(tcm), latent, z, [], quality, noise=False, lam=LAMBDAS[CONTEXTUAL])
-            luma, *chroma = plane_errors(net.synthesise(soft.value, quality, tcm), y, uv)
-            error = (6 * luma + sum(chroma)) / 8
-            found.append((soft.bits + soft.hyper_bits) / y[0, 0].numel() + quality_lambda(quality) * error)
-        costs = torch.stack(found, 1)
-        return (costs - costs[:, :1]) / tolerance()
+    def judge(self) -> dict[str, dict[str, float]]:
+        """Teacher, student, and the most frequent label everywhere for comparison, on blocks that none has learned from."""
+        labels, by_teacher, by_student = [], [], []
+        for samples in np.array_split(held := self._samples(self.data.held_out), -(-len(held) // JUDGED)):
+            x, quality, costs = self.take(samples)
+            labels.append(find_labels(costs))
+            by_teacher.append(self._chosen(*self.agents.teacher.both(x, quality)))
+            by_student.append(self.agents.supernet.agent(x, quality).argmax(1))
+        true = torch.cat(labels)
+        found = {"teacher": torch.cat(by_teacher), "student": torch.cat(by_student), "constant": true.mode().values.expand_as(true)}
+        return {who: measure(chosen, true) for who, chosen in found.items()} | {"samples": {"count": len(true)}}
 
 
 def find_labels(costs: Tensor) -> Tensor:
@@ -109,11 +139,14 @@ def find_labels(costs: Tensor) -> Tensor:
     return ((costs <= 1) * torch.arange(costs.shape[1], device=costs.device)).amax(1)
 
 
-def _measured(who: str, logits: Tensor, labels: Tensor) -> dict[str, float]:
+def measure(chosen: Tensor, labels: Tensor) -> dict[str, float]:
     """Accuracy, share of choices below the label's capacity, and mean absolute error in options, as in the paper's table 6."""
-    wrong = (logits.detach().argmax(1) - labels).float()
-    return {f"accuracy_{who}": float((wrong == 0).float().mean()), f"degraded_{who}": float((wrong > 0).float().mean()),
-            f"mae_{who}": float(wrong.abs().mean())}
+    wrong = (chosen - labels).float()
+    return {"accuracy": float((wrong == 0).float().mean()), "degraded": float((wrong > 0).float().mean()), "mae": float(wrong.abs().mean())}
+
+
+def _named(measured: dict[str, float], who: str) -> dict[str, float]:
+    return {f"{name}_{who}": value for name, value in measured.items()}
 
 
 def supernet_config(source: str) -> AdaNICConfig:
@@ -144,12 +177,17 @@ def run_agent(options: AgentOptions) -> Agents:
         agent.requires_grad_(True)
     agents.to(torch.device(options.device), memory_format=torch.channels_last)
     keep_record(options.run, RECORD, config.to_dict())
-    stage = AgentStage(agents, Sampler(options.load_clips(), seed), options.batch or 8,
-                       GAMMA if options.costs else 1.0, SIGMA if options.distillation else 0.0)
+    data = load_downgrades(agents.supernet, options.load_clips(), options.cache, options.blocks)
+    gamma = {"both": 0.5, "routing": 1.0, "costs": 0.0}[options.heads]
+    stage = AgentStage(agents, data, seed, options.batch or 32, gamma, SIGMA if options.distillation else 0.0)
     groups = {"teacher": agents.teacher, "student": agents.supernet.agent}
     loop = Loop(options.run, agents, groups, options.schedule(1e-3))
     loop.resume()
     loop.run(stage.step)
+    decisions = stage.judge()
+    keep_record(options.run, DECISIONS, decisions)
+    for who, measured in decisions.items():
+        log.info("%s: %s", who, ", ".join(f"{name} {value:.4g}" for name, value in measured.items()))
     return agents
 
 

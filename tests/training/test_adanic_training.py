@@ -17,10 +17,11 @@ from neuralcodec.codecs.adanic import AdaNIC, AdaNICConfig
 from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.jumc import tolerance
 from neuralcodec.core.errors import UsageError
-from neuralcodec.training import loop
+from neuralcodec.training import downgrades, loop
 from neuralcodec.training.adanic import RECORD, AdaNICOptions, AdaNICStage, export_adanic, read_record, run_adanic
-from neuralcodec.training.adanic_agent import AgentOptions, Agents, AgentStage, export_agent, find_labels, run_agent
+from neuralcodec.training.adanic_agent import DECISIONS, AgentOptions, Agents, AgentStage, export_agent, find_labels, run_agent
 from neuralcodec.training.data import Clips, Sampler
+from neuralcodec.training.downgrades import QUALITIES, downgrade_costs, load_downgrades
 from neuralcodec.training.runs import keep_record
 
 SMALL = AdaNICConfig((12, 8, 4), (16, 12, 8))
@@ -119,18 +120,26 @@ def test_labels_are_the_narrowest_options_within_the_tolerance():
     assert find_labels(costs).tolist() == [1, 2, 0, 3]
 
 
-@pytest.fixture
-def agent_stage(clips) -> AgentStage:
+BLOCKED = AdaNICConfig((12, 8, 4), (16, 12, 8), 4)
+
+
+def new_agents() -> Agents:
     torch.manual_seed(2)
-    agents = Agents(AdaNICConfig((12, 8, 4), (16, 12, 8), 4))
+    agents = Agents(BLOCKED)
     agents.supernet.requires_grad_(False)
     agents.supernet.agent.requires_grad_(True)
-    return AgentStage(agents, Sampler([clips], 0), 4)
+    return agents
+
+
+@pytest.fixture
+def agent_stage(clips, tmp_path) -> AgentStage:
+    agents = new_agents()
+    return AgentStage(agents, load_downgrades(agents.supernet, [clips], tmp_path, 30), batch=4)
 
 
 def test_the_teacher_learns_first_and_then_the_student(agent_stage):
     agents = agent_stage.agents
-    for progress, learns, rests in ((0.1, agents.teacher, agents.supernet.agent), (0.6, agents.supernet.agent, agents.teacher)):
+    for progress, learns, rests in ((0.1, agents.teacher, agents.supernet.agent), (0.7, agents.supernet.agent, agents.teacher)):
         agents.zero_grad(set_to_none=True)
         loss, metrics = agent_stage.step(progress)
         loss.backward()
@@ -139,50 +148,110 @@ def test_the_teacher_learns_first_and_then_the_student(agent_stage):
         assert {name.rpartition("_")[2] for name in metrics if name.startswith("accuracy")} == {"teacher" if progress < 0.5 else "student"}
 
 
-def test_costs_and_distillation_can_be_left_out(agent_stage):
+def test_heads_and_distillation_can_be_left_out(agent_stage):
     agents = agent_stage.agents
-    agent_stage.gamma, agent_stage.sigma = 1.0, 0.0
-    agent_stage.step(0.1)[0].backward()
-    assert all(not p.grad.any() for p in agents.teacher.costs.parameters()) and all(p.grad.any() for p in agents.teacher.routing.parameters())
+    for gamma, learns, rests in ((1.0, agents.teacher.routing, agents.teacher.costs), (0.0, agents.teacher.costs, agents.teacher.routing)):
+        agents.zero_grad(set_to_none=True)
+        agent_stage.gamma, agent_stage.sigma = gamma, 0.0
+        agent_stage.step(0.1)[0].backward()
+        assert all(not p.grad.any() for p in rests.parameters()) and all(p.grad.any() for p in learns.parameters())
     losses = []
     for _ in range(2):
-        torch.manual_seed(3)
-        agent_stage.sampler = Sampler(agent_stage.sampler.packs, 0)
-        losses.append(float(agent_stage.step(0.6)[0].detach()))
+        agent_stage.rng = np.random.default_rng(3)
+        losses.append(float(agent_stage.step(0.7)[0].detach()))
         with torch.no_grad():
             agents.teacher.routing[-1].bias += torch.tensor([5.0, 0.0, 0.0])
     assert losses[0] == losses[1]
+    with pytest.raises(UsageError, match="no student"):
+        AgentOptions(data=(), run=Path(), cache=Path(), heads="costs")
+    with pytest.raises(UsageError, match="choose both"):
+        AgentOptions(data=(), run=Path(), cache=Path(), heads="none")
 
 
-def test_costs_of_downgrades_are_those_of_the_coder_in_tolerances(agent_stage):
+def test_agents_are_judged_by_blocks_that_they_do_not_learn_from(agent_stage):
+    held = set(np.flatnonzero(agent_stage.data.held_out))
+    assert held == {0, 10, 20} and len(agent_stage.samples) == 27 * QUALITIES and not held & set(agent_stage.samples[:, 0])
+    costs, agents = agent_stage.data.costs, agent_stage.agents
+    costs[:] = [0.0, 1.0, 0.5 * tolerance()]  # the label is 2
+    with torch.no_grad():
+        for head in (agents.teacher.routing, agents.supernet.agent.routing, agents.teacher.costs):
+            head[-1].weight.zero_()
+            head[-1].bias.zero_()
+        agents.teacher.routing[-1].bias[2] = 1.0
+    found = agent_stage.judge()
+    right, widest = {"accuracy": 1.0, "degraded": 0.0, "mae": 0.0}, {"accuracy": 0.0, "degraded": 0.0, "mae": 2.0}
+    assert found == {"teacher": right, "student": widest, "constant": right, "samples": {"count": 3 * QUALITIES}}
+    agent_stage.gamma = 0.0  # a teacher of costs alone decides by them
+    with torch.no_grad():
+        agents.teacher.costs[-1].bias[1:] = 2.0
+    assert agent_stage.judge()["teacher"] == widest
+
+
+def test_costs_of_downgrades_are_those_of_the_coder(clips):
     """Of one block, coded alone."""
     from neuralcodec.codecs.coders import coder_for
     from neuralcodec.codecs.coding import Planes
     from neuralcodec.codecs.files import export_tensors
-    from neuralcodec.codecs.slimcae_coding import to_picture
 
-    net = agent_stage.agents.supernet
-    data = agent_stage.sampler.batch(64, 1, 1)
-    y, uv, quality = data.y[0].float(), data.uv[0].float(), torch.tensor([150])
-    found = agent_stage.downgrade_costs(to_picture(y, uv), y, uv, quality)[0]
+    net = new_agents().supernet
+    data = Sampler([clips], 0).batch(64, 1, 1)
+    y, uv, quality = data.y[0].float(), data.uv[0].float(), torch.tensor([150, 90])
+    found = downgrade_costs(net, y, uv, quality)
+    assert torch.equal(found[1:], downgrade_costs(net, y, uv, quality[1:]))
     export_tensors(net.eval())  # freezes
     coder = coder_for(net)
     costs = [float(coder.block_costs(Planes(y, uv), 150, (64, 64), np.array([[o]]))[0, 0]) for o in range(3)]
     expected = [(c - costs[0]) / tolerance() for c in costs]
-    assert found[0] == 0 and found.numpy() == pytest.approx(expected, rel=0.1, abs=2)
+    assert found[0, 0] == 0 and found[0].numpy() / tolerance() == pytest.approx(expected, rel=0.1, abs=2)
+
+
+def test_costs_are_found_once_and_go_on_where_they_were_interrupted(clips, tmp_path, monkeypatch):
+    net = new_agents().supernet
+    whole = load_downgrades(net, [clips], tmp_path / "whole", 12)
+    coded = []
+
+    def interrupted(*given) -> torch.Tensor:
+        if len(coded) == 7:
+            raise KeyboardInterrupt
+        coded.append(downgrade_costs(*given))
+        return coded[-1]
+
+    monkeypatch.setattr(downgrades, "downgrade_costs", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_downgrades(net, [clips], tmp_path / "parts", 12)
+    monkeypatch.setattr(downgrades, "downgrade_costs", lambda *given: coded.append(downgrade_costs(*given)) or coded[-1])
+    parts = load_downgrades(net, [clips], tmp_path / "parts", 12)
+    assert len(coded) == 12 and np.array_equal(parts.y, whole.y) and np.array_equal(parts.uv, whole.uv)
+    assert np.array_equal(parts.costs, np.stack(coded)) and parts.costs.shape == (12, QUALITIES, 3)
+    fewer = load_downgrades(net, [clips], tmp_path / "parts", 5)
+    assert len(coded) == 12 and np.array_equal(fewer.costs, parts.costs[:5]) and len(fewer.y) == 5
+    with torch.no_grad():
+        next(net.gain.parameters()).add_(0.1)
+    load_downgrades(net, [clips], tmp_path / "parts", 1)  # other weights have other costs
+    assert len(coded) == 13 and len(list((tmp_path / "parts").iterdir())) == 2
+
+
+def test_clips_to_judge_by_are_others_than_those_to_learn_from():
+    frames = np.arange(40)[:, None, None] + np.zeros((1, 6, 4))
+    clips = Clips(frames, [2] * 20)
+    learned, judged = (downgrades._share(clips, held).frames[:, 0, 0] for held in (False, True))
+    assert learned.tolist() == list(range(36)) and judged.tolist() == list(range(36, 40))
+    alone = Clips(frames, [40])
+    assert downgrades._share(alone, True) is alone is downgrades._share(alone, False)
 
 
 def test_agents_are_trained_for_a_supernet_and_exported_with_it(root, tmp_path):
     supernet, run, model = tmp_path / "supernet", tmp_path / "run", tmp_path / "model.safetensors"
-    run_adanic(options(root, supernet, minutes=0.001), AdaNICConfig((12, 8, 4), (16, 12, 8), 4))
+    run_adanic(options(root, supernet, minutes=0.001), BLOCKED)
     for _ in range(2):  # the second one resumes
-        run_agent(options(root, run, AgentOptions, minutes=0.001, init=(str(supernet),)))
+        run_agent(options(root, run, AgentOptions, minutes=0.001, blocks=20, init=(str(supernet),)))
+    assert {"teacher", "student", "constant", "samples"} == json.loads((run / DECISIONS).read_text()).keys()
     identity, exported = export_agent(run, model)
     loaded = load_model(model)
     assert loaded.identity == identity and loaded.model.agent is not None
     before = export_adanic(supernet, tmp_path / "before.safetensors")[1]
     assert torch.equal(before.analysis.stage1.weight, exported.analysis.stage1.weight)
-    run_agent(options(root, tmp_path / "again", AgentOptions, costs=False, distillation=False, minutes=0.0001, init=(str(model),)))
+    run_agent(options(root, tmp_path / "again", AgentOptions, blocks=20, heads="routing", distillation=False, minutes=0.0001, init=(str(model),)))
     with pytest.raises(UsageError, match="one supernet"):
         run_agent(options(root, tmp_path / "none", AgentOptions))
     with pytest.raises(UsageError, match="no supernet"):
