@@ -7,10 +7,12 @@
 #   PYTHON      the interpreter that makes the environment (3.11 or later)
 #   PIP_FLAGS   more options for pip, such as another package index (see constraints.txt for builds of torch)
 #   TESTS       options and paths for pytest, such as TESTS="tests/entropy -x"
+#   WORKERS     processes that run tests side by side, 0 for this one alone
 
 PYTHON ?= python3
 PIP_FLAGS ?=
 TESTS ?=
+WORKERS ?= auto
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -23,7 +25,7 @@ demo: $(VENV)/.installed
 	$(BIN)/ncodec demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 REPORT ?= report/report.json
 

@@ -132,9 +132,12 @@ class AdaNICCoder(SlimCAECoder):
 
     def _ask_agent(self, source: Planes, quality: int) -> np.ndarray:
         """The agent's option for each block, in raster order."""
-        blocks = picture_blocks(to_picture(source.y, source.uv), self.model.config.block * ALIGN)
         q = torch.tensor([quality], device=self.device)
-        return torch.cat([self.model.agent(part, q.expand(len(part))).argmax(1) for part in blocks.split(AGENT_BLOCKS)]).cpu().numpy()
+        found: dict[int, int] = {}
+        for indexes, blocks in picture_blocks(to_picture(source.y, source.uv), self.model.config.block * ALIGN).values():
+            chosen = [self.model.agent(part, q.expand(len(part))).argmax(1) for part in blocks.split(AGENT_BLOCKS)]
+            found |= dict(zip(indexes, torch.cat(chosen).tolist(), strict=True))
+        return np.array([found[index] for index in sorted(found)])
 
     @torch.inference_mode()
     def block_costs(self, source: Planes, quality: int, size: tuple[int, int], options: np.ndarray) -> np.ndarray:

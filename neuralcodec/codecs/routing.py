@@ -14,29 +14,33 @@ from torch import Tensor, nn
 
 from neuralcodec.core.types import QUALITY_STEPS
 
-Layout = tuple[tuple[int, int, int, int], ...]
-"""Kernel, expanded channels, output channels, stride of each block."""
-STUDENT: Layout = ((3, 16, 16, 2), (3, 72, 24, 2), (3, 88, 24, 1), (5, 96, 40, 2), (5, 240, 40, 1), (5, 240, 40, 1), (5, 120, 48, 1),
-                   (5, 144, 48, 1), (5, 288, 96, 2), (5, 576, 96, 1), (5, 576, 96, 1))
-TEACHER: Layout = ((3, 16, 16, 1), (3, 64, 24, 2), (3, 72, 24, 1), (5, 72, 40, 2), (5, 120, 40, 1), (5, 120, 40, 1), (3, 240, 80, 2), (3, 200, 80, 1),
-                   (3, 184, 80, 1), (3, 184, 80, 1), (3, 480, 112, 1), (3, 672, 112, 1), (5, 672, 160, 2), (5, 960, 160, 1), (5, 960, 160, 1))
+Layout = tuple[tuple[int, int, int, int, bool], ...]
+"""Kernel, expanded channels, output channels, stride of each block, and whether its activation is a hard-swish, as it is where the resolution is low, or ReLU."""
+STUDENT: Layout = ((3, 16, 16, 2, False), (3, 72, 24, 2, False), (3, 88, 24, 1, False), (5, 96, 40, 2, True), (5, 240, 40, 1, True), (5, 240, 40, 1, True),
+                   (5, 120, 48, 1, True), (5, 144, 48, 1, True), (5, 288, 96, 2, True), (5, 576, 96, 1, True), (5, 576, 96, 1, True))
+TEACHER: Layout = ((3, 16, 16, 1, False), (3, 64, 24, 2, False), (3, 72, 24, 1, False), (5, 72, 40, 2, False), (5, 120, 40, 1, False), (5, 120, 40, 1, False),
+                   (3, 240, 80, 2, True), (3, 200, 80, 1, True), (3, 184, 80, 1, True), (3, 184, 80, 1, True), (3, 480, 112, 1, True), (3, 672, 112, 1, True),
+                   (5, 672, 160, 2, True), (5, 960, 160, 1, True), (5, 960, 160, 1, True))
 STEM, HEAD = 16, 128
 
 
 class InvertedResidual(nn.Module):
-    """1x1 to ``wide`` channels, depthwise, 1x1 to ``cout``; added to the input where shapes are the same."""
+    """1x1 to ``wide`` channels, unless the input has as many; depthwise; 1x1 to ``cout``. Added to the input where shapes are the same."""
 
-    def __init__(self, cin: int, kernel: int, wide: int, cout: int, stride: int) -> None:
+    def __init__(self, cin: int, kernel: int, wide: int, cout: int, stride: int, hard_swish: bool) -> None:
         super().__init__()
-        self.expand = nn.Conv2d(cin, wide, 1)
+        self.expand = nn.Conv2d(cin, wide, 1) if wide != cin else None
         self.spatial = nn.Conv2d(wide, wide, kernel, stride, kernel // 2, groups=wide)
         self.project = nn.Conv2d(wide, cout, 1)
         self.residual = stride == 1 and cin == cout
+        self.activation = F.hardswish if hard_swish else F.relu
         for conv in (self.expand, self.spatial):
-            nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+            if conv is not None:
+                nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.project(F.hardswish(self.spatial(F.hardswish(self.expand(x)))))
+        y = x if self.expand is None else self.activation(self.expand(x))
+        y = self.project(self.activation(self.spatial(y)))
         return x + y if self.residual else y
 
 
@@ -46,14 +50,14 @@ class RoutingAgent(nn.Module):
     def __init__(self, capacities: int, layout: Layout = STUDENT, costs: bool = False) -> None:
         super().__init__()
         self.stem = nn.Conv2d(3, STEM, 3, 2, 1)
-        cins = (STEM, *(cout for _, _, cout, _ in layout))
+        cins = (STEM, *(block[2] for block in layout))
         self.blocks = nn.ModuleList(InvertedResidual(cin, *block) for cin, block in zip(cins, layout, strict=False))
         self.last = nn.Conv2d(cins[-1], layout[-1][1], 1)
         self.routing = _head(layout[-1][1], capacities)
         self.costs = _head(layout[-1][1], capacities) if costs else None
 
     def features(self, x: Tensor, quality: Tensor) -> Tensor:
-        """Blocks of a picture (B, 3, S, S), as networks see it, and quality indexes (B,) -> (B, C + 1)."""
+        """Blocks of a picture (B, 3, H, W), as networks see it, and quality indexes (B,) -> (B, C + 1)."""
         x = F.hardswish(self.stem(x.contiguous(memory_format=torch.channels_last)))  # depthwise convolutions take half as long so
         for block in self.blocks:
             x = block(x)
@@ -74,8 +78,13 @@ def _head(channels: int, capacities: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(channels + 1, HEAD), nn.Hardswish(), nn.Linear(HEAD, capacities))
 
 
-def picture_blocks(x: Tensor, size: int) -> Tensor:
-    """Picture (1, 3, H, W) -> its blocks in raster order (N, 3, size, size); those at the lower and right edge repeat its last samples."""
-    x = F.pad(x, (0, -x.shape[3] % size, 0, -x.shape[2] % size), mode="replicate")
-    rows, columns = x.shape[2] // size, x.shape[3] // size
-    return x.reshape(3, rows, size, columns, size).permute(1, 3, 0, 2, 4).reshape(rows * columns, 3, size, size)
+def picture_blocks(x: Tensor, size: int) -> dict[tuple[int, int], tuple[list[int], Tensor]]:
+    """Picture (1, 3, H, W) -> its blocks of ``size`` x ``size`` by height and width, as those at the lower and right edge are smaller: which ones, in raster
+    order, and their samples (N, 3, height, width)."""
+    found: dict[tuple[int, int], tuple[list[int], list[Tensor]]] = {}
+    parts = (part for rows in x.split(size, 2) for part in rows.split(size, 3))
+    for index, part in enumerate(parts):
+        indexes, blocks = found.setdefault((part.shape[2], part.shape[3]), ([], []))
+        indexes.append(index)
+        blocks.append(part)
+    return {shape: (indexes, torch.cat(blocks)) for shape, (indexes, blocks) in found.items()}

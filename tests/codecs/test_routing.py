@@ -31,12 +31,13 @@ def test_work_is_about_what_the_paper_says():
     assert 255e6 < macs_of(RoutingAgent(5, TEACHER), 256) < 310e6
 
 
-def test_blocks_of_a_picture_are_in_raster_order_and_edges_are_repeated():
+def test_blocks_of_a_picture_are_in_raster_order_and_of_the_size_that_edges_leave():
     x = torch.arange(3 * 5 * 7.0).reshape(1, 3, 5, 7)
-    blocks = picture_blocks(x, 4)
-    assert blocks.shape == (4, 3, 4, 4)
-    assert torch.equal(blocks[0], x[0, :, :4, :4]) and torch.equal(blocks[1][..., :3], x[0, :, :4, 4:])
-    assert torch.equal(blocks[3][:, 3, 3], x[0, :, 4, 6]) and torch.equal(blocks[2][:, 2], x[0, :, 4, :4])
+    found = picture_blocks(x, 4)
+    assert {shape: indexes for shape, (indexes, _) in found.items()} == {(4, 4): [0], (4, 3): [1], (1, 4): [2], (1, 3): [3]}
+    assert torch.equal(found[4, 3][1], x[..., :4, 4:]) and torch.equal(found[1, 3][1], x[..., 4:, 4:])
+    ((indexes, blocks),) = picture_blocks(x[..., :4, :6], 2).values()
+    assert indexes == list(range(6)) and torch.equal(blocks[4], x[0, :, 2:4, 2:4])
 
 
 def test_an_agent_tells_blocks_and_qualities_apart():
@@ -67,7 +68,7 @@ def test_the_route_is_what_the_agent_says_within_the_level(loaded, monkeypatch):
     picture, agent = waves(128, 192), loaded.model.agent
     monkeypatch.setattr(agent, "forward", lambda x, q: torch.nn.functional.one_hot((x.flatten(1).mean(1) * 1000).long() % 5, 5).float())
     monkeypatch.setattr(adanic_coding, "AGENT_BLOCKS", 4)
-    blocks = picture_blocks(adanic_coding.to_picture(picture.y, picture.uv), 64)
+    ((_, blocks),) = picture_blocks(adanic_coding.to_picture(picture.y, picture.uv), 64).values()
     expected = agent(blocks, None).argmax(1).reshape(2, 3)
     assert len(expected.unique()) > 2
     coder = coder_for(loaded.model, route="agent")
