@@ -21,7 +21,8 @@ def fold(model: Flagship) -> ExactFlagship:
 def to_float(model: ExactFlagship) -> Flagship:
     """The inverse of ``fold``: the floating-point model that computes in real numbers what an exact one computes in integers."""
     twin = Flagship(model.config)
-    twin.load_state_dict({n: t for n, t in model.state_dict().items() if n in twin.state_dict()})
+    names = twin.state_dict().keys()
+    twin.load_state_dict({n: t for n, t in model.state_dict().items() if n in names})
     _scale_readers(twin, UNIT / DYADIC_UNIT)
     return twin.eval()
 
