@@ -22,6 +22,9 @@ TEACHER: Layout = ((3, 16, 16, 1, False), (3, 64, 24, 2, False), (3, 72, 24, 1, 
                    (3, 240, 80, 2, True), (3, 200, 80, 1, True), (3, 184, 80, 1, True), (3, 184, 80, 1, True), (3, 480, 112, 1, True), (3, 672, 112, 1, True),
                    (5, 672, 160, 2, True), (5, 960, 160, 1, True), (5, 960, 160, 1, True))
 STEM, HEAD = 16, 128
+QUALITY_WEIGHT = 4.0
+"""The feature that says the quality goes from minus this to this. With 0 to 1, beside hundreds of others, 200 steps hardly learned to look at it (accuracy
+61 in place of 77 %)."""
 
 
 class InvertedResidual(nn.Module):
@@ -62,7 +65,8 @@ class RoutingAgent(nn.Module):
         for block in self.blocks:
             x = block(x)
         pooled = F.hardswish(self.last(x)).mean((2, 3))
-        return torch.cat([pooled, quality.to(pooled.dtype)[:, None] / QUALITY_STEPS], 1)
+        known = QUALITY_WEIGHT * (2 * quality.to(pooled.dtype)[:, None] / QUALITY_STEPS - 1)
+        return torch.cat([pooled, known], 1)
 
     def forward(self, x: Tensor, quality: Tensor) -> Tensor:
         """Logits of the options (B, K) (equation 10)."""

@@ -1,7 +1,8 @@
 """Stage "adanic-agent": the routing agents of AdaNIC (paper 003, section 3.5) for a supernet that stays as it is; and the run that carries it out.
 
 A sample is a block of a picture at a quality, with the costs of its downgrades (equation 6, training.downgrades) and so its label (9). First a teacher
-learns both (11, 12), then a student learns from it and from the labels (13). Both are judged by blocks that they have not learned from, as in Table 6.
+learns both (11, 12), then a student learns from it and from the labels (13), each with a learning rate that falls to the end of its time. Both are judged by
+blocks that they have not learned from, as in Table 6.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from neuralcodec.codecs.adanic import AdaNIC, AdaNICConfig
 from neuralcodec.codecs.files import load_model, save_model
@@ -23,7 +24,7 @@ from neuralcodec.codecs.slimcae_coding import to_picture
 from neuralcodec.core.errors import UsageError
 from neuralcodec.training import adanic
 from neuralcodec.training.downgrades import Downgrades, load_downgrades
-from neuralcodec.training.loop import Loop
+from neuralcodec.training.loop import Loop, Schedule
 from neuralcodec.training.runs import find_record, keep_record
 from neuralcodec.training.stages import load_initial
 
@@ -33,8 +34,10 @@ RECORD = "adanic-agent.json"
 """In a run's folder: the model's sizes."""
 DECISIONS = "decisions.json"
 """In a run's folder: how well its agents decide."""
-TEACHER_SHARE = 0.6
-"""Progress at which the student takes over."""
+TEACHER_RUN = "teacher"
+"""The teacher's folder in a run's folder."""
+TEACHER_SHARE, WARMUP = 0.6, 50
+"""Of a run's minutes or steps; and the steps in which a learning rate rises."""
 HEADS = ("both", "routing", "costs")
 SIGMA = 0.5
 """Of equation 13, from the paper."""
@@ -62,20 +65,12 @@ class AgentOptions(adanic.AdaNICOptions):
             raise UsageError("--heads costs: no student can learn from a teacher without the routing head; add --no-distillation")
 
 
-class Agents(nn.Module):
-    """What a run holds: the supernet with its student, and the teacher."""
-
-    def __init__(self, config: AdaNICConfig) -> None:
-        super().__init__()
-        self.supernet = AdaNIC(replace(config, agent=True))
-        self.teacher = RoutingAgent(len(config.n), TEACHER, costs=True)
-
-
 @dataclass
 class AgentStage:
-    """One training step. ``gamma`` and ``sigma``: of equations 12 and 13."""
+    """Training steps. ``gamma`` and ``sigma``: of equations 12 and 13."""
 
-    agents: Agents
+    teacher: RoutingAgent
+    student: RoutingAgent
     data: Downgrades
     seed: int = 0
     batch: int = 32
@@ -91,26 +86,31 @@ class AgentStage:
     def _samples(self, blocks: np.ndarray) -> np.ndarray:
         return np.argwhere(np.broadcast_to(blocks[:, None], self.data.quality.shape))
 
-    def step(self, progress: float) -> tuple[Tensor, dict[str, float]]:
+    def teach(self, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """A step of the teacher's."""
+        x, quality, costs, labels = self._draw()
+        logits, foretold = self.teacher.both(x, quality)
+        action = F.cross_entropy(logits, labels)
+        surrogate = F.mse_loss(foretold, costs.clamp(-MOST_COST, MOST_COST))
+        return self.gamma * action + (1 - self.gamma) * surrogate, measure(self._chosen(logits, foretold), labels) | {"cost_mse": float(surrogate.detach())}
+
+    def study(self, progress: float) -> tuple[Tensor, dict[str, float]]:
+        """A step of the student's."""
+        x, quality, _, labels = self._draw()
+        with torch.no_grad():
+            taught = self.teacher(x, quality)
+        logits = self.student(x, quality)
+        distance = F.kl_div(F.log_softmax(logits, 1), F.softmax(taught, 1), reduction="batchmean")
+        return self.sigma * distance + (1 - self.sigma) * F.cross_entropy(logits, labels), measure(logits.argmax(1), labels)
+
+    def _draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x, quality, costs = self.take(self.samples[self.rng.integers(len(self.samples), size=self.batch)])
         # A block upside down costs about as much.
-        x = x.flip([2 + axis for axis in range(2) if self.rng.random() < 0.5])
-        labels = find_labels(costs)
-        if progress < TEACHER_SHARE:
-            logits, foretold = self.agents.teacher.both(x, quality)
-            action = F.cross_entropy(logits, labels)
-            surrogate = F.mse_loss(foretold, costs.clamp(-MOST_COST, MOST_COST))
-            chosen = self._chosen(logits, foretold)
-            return self.gamma * action + (1 - self.gamma) * surrogate, _named(measure(chosen, labels), "teacher") | {"cost_mse": float(surrogate.detach())}
-        with torch.no_grad():
-            taught = self.agents.teacher(x, quality)
-        logits = self.agents.supernet.agent(x, quality)
-        distance = F.kl_div(F.log_softmax(logits, 1), F.softmax(taught, 1), reduction="batchmean")
-        return self.sigma * distance + (1 - self.sigma) * F.cross_entropy(logits, labels), _named(measure(logits.argmax(1), labels), "student")
+        return x.flip([2 + axis for axis in range(2) if self.rng.random() < 0.5]), quality, costs, find_labels(costs)
 
     def take(self, samples: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Rows of ``samples`` (B, 2) -> picture (B, 3, S, S), quality (B,), costs in tolerances (B, K)."""
-        device, (block, which) = next(self.agents.teacher.parameters()).device, samples.T
+        device, (block, which) = next(self.teacher.parameters()).device, samples.T
         y, uv = (torch.from_numpy(a[block]).to(device).float() for a in (self.data.y, self.data.uv))
         quality = torch.from_numpy(self.data.quality[block, which]).to(device).long()
         costs = torch.from_numpy(self.data.costs[block, which]).to(device)
@@ -127,8 +127,8 @@ class AgentStage:
         for samples in np.array_split(held := self._samples(self.data.held_out), -(-len(held) // JUDGED)):
             x, quality, costs = self.take(samples)
             labels.append(find_labels(costs))
-            by_teacher.append(self._chosen(*self.agents.teacher.both(x, quality)))
-            by_student.append(self.agents.supernet.agent(x, quality).argmax(1))
+            by_teacher.append(self._chosen(*self.teacher.both(x, quality)))
+            by_student.append(self.student(x, quality).argmax(1))
         true = torch.cat(labels)
         found = {"teacher": torch.cat(by_teacher), "student": torch.cat(by_student), "constant": true.mode().values.expand_as(true)}
         return {who: measure(chosen, true) for who, chosen in found.items()} | {"samples": {"count": len(true)}}
@@ -145,10 +145,6 @@ def measure(chosen: Tensor, labels: Tensor) -> dict[str, float]:
     return {"accuracy": float((wrong == 0).float().mean()), "degraded": float((wrong > 0).float().mean()), "mae": float(wrong.abs().mean())}
 
 
-def _named(measured: dict[str, float], who: str) -> dict[str, float]:
-    return {f"{name}_{who}": value for name, value in measured.items()}
-
-
 def supernet_config(source: str) -> AdaNICConfig:
     """The sizes of a supernet in a run's folder or a model file. Raises UsageError, ModelError."""
     path = Path(source)
@@ -162,33 +158,42 @@ def supernet_config(source: str) -> AdaNICConfig:
     return config
 
 
-def run_agent(options: AgentOptions) -> Agents:
-    """Train until the minutes or steps are over or the run is interrupted; the state is saved either way. ``options.init`` names the supernet.
+def run_agent(options: AgentOptions) -> AdaNIC:
+    """Train until the minutes or steps are over or the run is interrupted; the state is saved either way. ``options.init`` names the supernet; returns it, with
+    the student.
 
     Raises UsageError, InputError, ModelError."""
     if len(options.init) != 1:
         raise UsageError("the stage adanic-agent needs one supernet: --init RUN or --init MODEL")
-    config = supernet_config(options.init[0])
+    config = replace(supernet_config(options.init[0]), agent=True)
     seed = options.begin()
-    agents = Agents(config)
-    load_initial(agents.supernet, options.init[0])
-    agents.requires_grad_(False)
-    for agent in (agents.supernet.agent, agents.teacher):
-        agent.requires_grad_(True)
-    agents.to(torch.device(options.device), memory_format=torch.channels_last)
+    supernet, teacher = AdaNIC(config), RoutingAgent(len(config.n), TEACHER, costs=True)
+    load_initial(supernet, options.init[0])
+    supernet.requires_grad_(False)
+    supernet.agent.requires_grad_(True)
+    for module in (supernet, teacher):
+        module.to(torch.device(options.device), memory_format=torch.channels_last)
     keep_record(options.run, RECORD, config.to_dict())
-    data = load_downgrades(agents.supernet, options.load_clips(), options.cache, options.blocks)
+    data = load_downgrades(supernet, options.load_clips(), options.cache, options.blocks)
     gamma = {"both": 0.5, "routing": 1.0, "costs": 0.0}[options.heads]
-    stage = AgentStage(agents, data, seed, options.batch or 32, gamma, SIGMA if options.distillation else 0.0)
-    groups = {"teacher": agents.teacher, "student": agents.supernet.agent}
-    loop = Loop(options.run, agents, groups, options.schedule(1e-3))
-    loop.resume()
-    loop.run(stage.step)
+    stage = AgentStage(teacher, supernet.agent, data, seed, options.batch or 16, gamma, SIGMA if options.distillation else 0.0)
+    lessons = ((options.run / TEACHER_RUN, teacher, teacher, stage.teach, TEACHER_SHARE), (options.run, supernet, supernet.agent, stage.study, 1 - TEACHER_SHARE))
+    for folder, holder, learner, step, share in lessons:
+        loop = Loop(folder, holder, {"agent": learner}, _part(options.schedule(2e-3), share))
+        loop.resume()
+        loop.run(step)
+        if loop.progress < 1:
+            return supernet  # interrupted
     decisions = stage.judge()
     keep_record(options.run, DECISIONS, decisions)
     for who, measured in decisions.items():
         log.info("%s: %s", who, ", ".join(f"{name} {value:.4g}" for name, value in measured.items()))
-    return agents
+    return supernet
+
+
+def _part(schedule: Schedule, share: float) -> Schedule:
+    steps = None if schedule.steps is None else max(round(share * schedule.steps), 1)
+    return replace(schedule, minutes=share * schedule.minutes, steps=steps, warmup=WARMUP)
 
 
 def export_agent(run: Path, output: Path) -> tuple[bytes, AdaNIC]:
@@ -196,7 +201,6 @@ def export_agent(run: Path, output: Path) -> tuple[bytes, AdaNIC]:
     record = find_record(run, RECORD)
     if record is None:
         raise UsageError(f"{run} is no run of the stage adanic-agent")
-    agents = Agents(AdaNICConfig.from_dict(record))
-    load_initial(agents, run)
-    model = agents.supernet.eval()
-    return save_model(output, model, model.width_tables()), model
+    model = AdaNIC(AdaNICConfig.from_dict(record))
+    load_initial(model, run)
+    return save_model(output, model.eval(), model.width_tables()), model

@@ -16,10 +16,11 @@ from neuralcodec.cli.train import train
 from neuralcodec.codecs.adanic import AdaNIC, AdaNICConfig
 from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.jumc import tolerance
+from neuralcodec.codecs.routing import TEACHER, RoutingAgent
 from neuralcodec.core.errors import UsageError
 from neuralcodec.training import downgrades, loop
 from neuralcodec.training.adanic import RECORD, AdaNICOptions, AdaNICStage, export_adanic, read_record, run_adanic
-from neuralcodec.training.adanic_agent import DECISIONS, AgentOptions, Agents, AgentStage, export_agent, find_labels, run_agent
+from neuralcodec.training.adanic_agent import DECISIONS, AgentOptions, AgentStage, export_agent, find_labels, run_agent
 from neuralcodec.training.data import Clips, Sampler
 from neuralcodec.training.downgrades import QUALITIES, downgrade_costs, load_downgrades
 from neuralcodec.training.runs import keep_record
@@ -123,44 +124,41 @@ def test_labels_are_the_narrowest_options_within_the_tolerance():
 BLOCKED = AdaNICConfig((12, 8, 4), (16, 12, 8), 4)
 
 
-def new_agents() -> Agents:
+def new_supernet() -> AdaNIC:
     torch.manual_seed(2)
-    agents = Agents(BLOCKED)
-    agents.supernet.requires_grad_(False)
-    agents.supernet.agent.requires_grad_(True)
-    return agents
+    return AdaNIC(BLOCKED).requires_grad_(False)
 
 
 @pytest.fixture
 def agent_stage(clips, tmp_path) -> AgentStage:
-    agents = new_agents()
-    return AgentStage(agents, load_downgrades(agents.supernet, [clips], tmp_path, 30), batch=4)
+    data = load_downgrades(new_supernet(), [clips], tmp_path, 30)
+    return AgentStage(RoutingAgent(3, TEACHER, costs=True), RoutingAgent(3), data, batch=4)
 
 
-def test_the_teacher_learns_first_and_then_the_student(agent_stage):
-    agents = agent_stage.agents
-    for progress, learns, rests in ((0.1, agents.teacher, agents.supernet.agent), (0.7, agents.supernet.agent, agents.teacher)):
-        agents.zero_grad(set_to_none=True)
-        loss, metrics = agent_stage.step(progress)
+def test_teacher_and_student_learn_each_in_its_own_steps(agent_stage):
+    teacher, student = agent_stage.teacher, agent_stage.student
+    for step, learns, rests in ((agent_stage.teach, teacher, student), (agent_stage.study, student, teacher)):
+        teacher.zero_grad(set_to_none=True)
+        loss, metrics = step(0.1)
         loss.backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in learns.parameters())
         assert all(p.grad is None for p in rests.parameters())
-        assert {name.rpartition("_")[2] for name in metrics if name.startswith("accuracy")} == {"teacher" if progress < 0.5 else "student"}
+        assert {"accuracy", "degraded", "mae"} <= metrics.keys()
 
 
 def test_heads_and_distillation_can_be_left_out(agent_stage):
-    agents = agent_stage.agents
-    for gamma, learns, rests in ((1.0, agents.teacher.routing, agents.teacher.costs), (0.0, agents.teacher.costs, agents.teacher.routing)):
-        agents.zero_grad(set_to_none=True)
+    teacher = agent_stage.teacher
+    for gamma, learns, rests in ((1.0, teacher.routing, teacher.costs), (0.0, teacher.costs, teacher.routing)):
+        teacher.zero_grad(set_to_none=True)
         agent_stage.gamma, agent_stage.sigma = gamma, 0.0
-        agent_stage.step(0.1)[0].backward()
+        agent_stage.teach(0.1)[0].backward()
         assert all(not p.grad.any() for p in rests.parameters()) and all(p.grad.any() for p in learns.parameters())
     losses = []
     for _ in range(2):
         agent_stage.rng = np.random.default_rng(3)
-        losses.append(float(agent_stage.step(0.7)[0].detach()))
+        losses.append(float(agent_stage.study(0.7)[0].detach()))
         with torch.no_grad():
-            agents.teacher.routing[-1].bias += torch.tensor([5.0, 0.0, 0.0])
+            teacher.routing[-1].bias += torch.tensor([5.0, 0.0, 0.0])
     assert losses[0] == losses[1]
     with pytest.raises(UsageError, match="no student"):
         AgentOptions(data=(), run=Path(), cache=Path(), heads="costs")
@@ -171,19 +169,19 @@ def test_heads_and_distillation_can_be_left_out(agent_stage):
 def test_agents_are_judged_by_blocks_that_they_do_not_learn_from(agent_stage):
     held = set(np.flatnonzero(agent_stage.data.held_out))
     assert held == {0, 10, 20} and len(agent_stage.samples) == 27 * QUALITIES and not held & set(agent_stage.samples[:, 0])
-    costs, agents = agent_stage.data.costs, agent_stage.agents
+    costs, teacher = agent_stage.data.costs, agent_stage.teacher
     costs[:] = [0.0, 1.0, 0.5 * tolerance()]  # the label is 2
     with torch.no_grad():
-        for head in (agents.teacher.routing, agents.supernet.agent.routing, agents.teacher.costs):
+        for head in (teacher.routing, agent_stage.student.routing, teacher.costs):
             head[-1].weight.zero_()
             head[-1].bias.zero_()
-        agents.teacher.routing[-1].bias[2] = 1.0
+        teacher.routing[-1].bias[2] = 1.0
     found = agent_stage.judge()
     right, widest = {"accuracy": 1.0, "degraded": 0.0, "mae": 0.0}, {"accuracy": 0.0, "degraded": 0.0, "mae": 2.0}
     assert found == {"teacher": right, "student": widest, "constant": right, "samples": {"count": 3 * QUALITIES}}
     agent_stage.gamma = 0.0  # a teacher of costs alone decides by them
     with torch.no_grad():
-        agents.teacher.costs[-1].bias[1:] = 2.0
+        teacher.costs[-1].bias[1:] = 2.0
     assert agent_stage.judge()["teacher"] == widest
 
 
@@ -193,7 +191,7 @@ def test_costs_of_downgrades_are_those_of_the_coder(clips):
     from neuralcodec.codecs.coding import Planes
     from neuralcodec.codecs.files import export_tensors
 
-    net = new_agents().supernet
+    net = new_supernet()
     data = Sampler([clips], 0).batch(64, 1, 1)
     y, uv, quality = data.y[0].float(), data.uv[0].float(), torch.tensor([150, 90])
     found = downgrade_costs(net, y, uv, quality)
@@ -206,7 +204,7 @@ def test_costs_of_downgrades_are_those_of_the_coder(clips):
 
 
 def test_costs_are_found_once_and_go_on_where_they_were_interrupted(clips, tmp_path, monkeypatch):
-    net = new_agents().supernet
+    net = new_supernet()
     whole = load_downgrades(net, [clips], tmp_path / "whole", 12)
     coded = []
 
@@ -261,3 +259,14 @@ def test_agents_are_trained_for_a_supernet_and_exported_with_it(root, tmp_path):
     result = CliRunner().invoke(train, ["export", "--run", str(run), "-o", str(model)])
     assert result.exit_code == 0 and "level 3: width 4" in result.output
     assert "--size" not in CliRunner().invoke(train, ["adanic-agent", "--help"]).output
+
+
+def test_a_student_waits_until_its_teacher_has_finished(root, tmp_path, monkeypatch):
+    supernet, run, ran = tmp_path / "supernet", tmp_path / "run", []
+    run_adanic(options(root, supernet, minutes=0.001), BLOCKED)
+    monkeypatch.setattr(loop.Loop, "run", lambda self, step: ran.append(self.folder.name))
+    run_agent(options(root, run, AgentOptions, steps=5, blocks=20, init=(str(supernet),)))
+    assert ran == ["teacher"] and not (run / DECISIONS).exists()
+    monkeypatch.setattr(loop.Loop, "run", lambda self, step: ran.append((self.folder.name, self.schedule.steps)) or setattr(self, "step_count", 9))
+    run_agent(options(root, run, AgentOptions, steps=5, blocks=20, init=(str(supernet),)))
+    assert ran[1:] == [("teacher", 3), ("run", 2)] and (run / DECISIONS).exists()
