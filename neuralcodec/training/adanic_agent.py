@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuralcodec.codecs.adanic import AdaNIC, AdaNICConfig
 from neuralcodec.codecs.files import load_model, save_model
@@ -44,6 +44,8 @@ SIGMA = 0.5
 MOST_COST = 4.0
 """Tolerances beyond which a cost says no more."""
 BLOCKS = 2000
+STARTING = 48
+"""Samples by which a new agent is scaled."""
 JUDGED = 32
 """Samples that are judged together."""
 
@@ -86,6 +88,25 @@ class AgentStage:
     def _samples(self, blocks: np.ndarray) -> np.ndarray:
         return np.argwhere(np.broadcast_to(blocks[:, None], self.data.quality.shape))
 
+    @torch.no_grad()
+    def start(self, agent: RoutingAgent) -> None:
+        """Scale the convolutions of a new agent, one after another, so that what each gives has a mean of 0 and a deviation of 1 in every channel, over some
+        blocks (Mishkin and Matas, "All you need is a good init", ICLR 2016). As they are drawn, activations shrink from layer to layer to where a hard-swish
+        is nearly linear, and the mean over a block says nothing of its texture: after 150 steps a student's loss was 0.79 in place of 0.70."""
+
+        def scale(conv: nn.Conv2d, given: tuple[Tensor], result: Tensor) -> Tensor:
+            deviation, mean = torch.std_mean(result, (0, 2, 3))
+            deviation.clamp_min_(1e-4)
+            conv.weight /= deviation[:, None, None, None]
+            conv.bias.copy_((conv.bias - mean) / deviation)
+            return (result - mean[:, None, None]) / deviation[:, None, None]
+
+        hooks = [m.register_forward_hook(scale) for m in agent.modules() if isinstance(m, nn.Conv2d)]
+        x, quality, _, _ = self._draw(STARTING)
+        agent.features(x, quality)
+        for hook in hooks:
+            hook.remove()
+
     def teach(self, progress: float) -> tuple[Tensor, dict[str, float]]:
         """A step of the teacher's."""
         x, quality, costs, labels = self._draw()
@@ -103,8 +124,8 @@ class AgentStage:
         distance = F.kl_div(F.log_softmax(logits, 1), F.softmax(taught, 1), reduction="batchmean")
         return self.sigma * distance + (1 - self.sigma) * F.cross_entropy(logits, labels), measure(logits.argmax(1), labels)
 
-    def _draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        x, quality, costs = self.take(self.samples[self.rng.integers(len(self.samples), size=self.batch)])
+    def _draw(self, count: int | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x, quality, costs = self.take(self.samples[self.rng.integers(len(self.samples), size=count or self.batch)])
         # A block upside down costs about as much.
         return x.flip([2 + axis for axis in range(2) if self.rng.random() < 0.5]), quality, costs, find_labels(costs)
 
@@ -179,8 +200,9 @@ def run_agent(options: AgentOptions) -> AdaNIC:
     stage = AgentStage(teacher, supernet.agent, data, seed, options.batch or 16, gamma, SIGMA if options.distillation else 0.0)
     lessons = ((options.run / TEACHER_RUN, teacher, teacher, stage.teach, TEACHER_SHARE), (options.run, supernet, supernet.agent, stage.study, 1 - TEACHER_SHARE))
     for folder, holder, learner, step, share in lessons:
-        loop = Loop(folder, holder, {"agent": learner}, _part(options.schedule(2e-3), share))
-        loop.resume()
+        loop = Loop(folder, holder, {"agent": learner}, _part(options.schedule(5e-3), share))
+        if not loop.resume():
+            stage.start(learner)
         loop.run(step)
         if loop.progress < 1:
             return supernet  # interrupted

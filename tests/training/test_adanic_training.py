@@ -18,7 +18,7 @@ from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.jumc import tolerance
 from neuralcodec.codecs.routing import TEACHER, RoutingAgent
 from neuralcodec.core.errors import UsageError
-from neuralcodec.training import downgrades, loop
+from neuralcodec.training import adanic_agent, downgrades, loop
 from neuralcodec.training.adanic import RECORD, AdaNICOptions, AdaNICStage, export_adanic, read_record, run_adanic
 from neuralcodec.training.adanic_agent import DECISIONS, AgentOptions, AgentStage, export_agent, find_labels, run_agent
 from neuralcodec.training.data import Clips, Sampler
@@ -164,6 +164,21 @@ def test_heads_and_distillation_can_be_left_out(agent_stage):
         AgentOptions(data=(), run=Path(), cache=Path(), heads="costs")
     with pytest.raises(UsageError, match="choose both"):
         AgentOptions(data=(), run=Path(), cache=Path(), heads="none")
+
+
+def test_a_new_agent_s_convolutions_give_a_deviation_of_one(agent_stage, monkeypatch):
+    monkeypatch.setattr(adanic_agent, "STARTING", 5)
+    seen = []
+    agent_stage.rng = np.random.default_rng(4)
+    agent_stage.start(agent_stage.student)
+    for conv in (m for m in agent_stage.student.modules() if isinstance(m, torch.nn.Conv2d)):
+        conv.register_forward_hook(lambda module, given, result: seen.append(torch.std_mean(result, (0, 2, 3))))
+    agent_stage.rng = np.random.default_rng(4)  # the same blocks
+    with torch.no_grad():
+        agent_stage.student.features(*agent_stage._draw(5)[:2])
+    assert len(seen) > 30
+    for deviation, mean in seen:
+        assert deviation.numpy() == pytest.approx(1, abs=0.02) and mean.numpy() == pytest.approx(0, abs=0.02)
 
 
 def test_agents_are_judged_by_blocks_that_they_do_not_learn_from(agent_stage):
