@@ -135,7 +135,7 @@ class AdaNICCoder(SlimCAECoder):
         q = torch.tensor([quality], device=self.device)
         found: dict[int, int] = {}
         for indexes, blocks in picture_blocks(to_picture(source.y, source.uv), self.model.config.block * ALIGN).values():
-            chosen = [self.model.agent(part, q.expand(len(part))).argmax(1) for part in blocks.split(AGENT_BLOCKS)]
+            chosen = [self.model.agent.choose(part, q.expand(len(part))) for part in blocks.split(AGENT_BLOCKS)]
             found |= dict(zip(indexes, torch.cat(chosen).tolist(), strict=True))
         return np.array([found[index] for index in sorted(found)])
 

@@ -50,6 +50,14 @@ def test_an_agent_tells_blocks_and_qualities_apart():
     assert logits.std(1).min() > 1e-3
 
 
+def test_the_narrowest_option_is_chosen_that_is_probable_enough(monkeypatch):
+    agent = RoutingAgent(3)
+    shares = torch.tensor([[0.1, 0.1, 0.8], [0.19, 0.02, 0.79], [0.3, 0.7, 0.0], [0.0, 0.3, 0.7], [1.0, 0.0, 0.0]])
+    monkeypatch.setattr(agent, "forward", lambda x, q: (shares + 1e-9).log())
+    monkeypatch.setattr("neuralcodec.codecs.routing.SURE", 0.795)
+    assert agent.choose(torch.zeros(5), torch.zeros(5)).tolist() == [2, 1, 0, 1, 0]
+
+
 @pytest.fixture
 def loaded(tmp_path):
     torch.manual_seed(4)
@@ -66,7 +74,7 @@ def test_the_route_is_what_the_agent_says_within_the_level(loaded, monkeypatch):
     from neuralcodec.codecs import adanic_coding
 
     picture, agent = waves(128, 192), loaded.model.agent
-    monkeypatch.setattr(agent, "forward", lambda x, q: torch.nn.functional.one_hot((x.flatten(1).mean(1) * 1000).long() % 5, 5).float())
+    monkeypatch.setattr(agent, "forward", lambda x, q: torch.nn.functional.one_hot((x.flatten(1).mean(1) * 1000).long() % 5, 5) * 9.0)
     monkeypatch.setattr(adanic_coding, "AGENT_BLOCKS", 4)
     ((_, blocks),) = picture_blocks(adanic_coding.to_picture(picture.y, picture.uv), 64).values()
     expected = agent(blocks, None).argmax(1).reshape(2, 3)
