@@ -23,11 +23,9 @@ TEACHER: Layout = ((3, 16, 16, 1, False), (3, 64, 24, 2, False), (3, 72, 24, 1, 
                    (5, 672, 160, 2, True), (5, 960, 160, 1, True), (5, 960, 160, 1, True))
 STEM, HEAD = 16, 128
 SURE = 0.8
-"""Of 1,621 samples that an agent had not learned from, the most likely labels cost 0.0127 bits for a luma sample more than the largest capacity, choices
-that are so probable 0.0022, and 0.0014 true labels; their work is 57, 66 and 59 % of the largest's."""
+"""What the most likely labels get wrong is dear: on the card of `adanic` its route loses 1.57 % with them, 0.57 % with choices that are so probable."""
 QUALITY_WEIGHT = 4.0
-"""The feature that says the quality goes from minus this to this. With 0 to 1, beside hundreds of others, 200 steps hardly learned to look at it (accuracy
-61 in place of 77 %)."""
+"""The feature that says the quality goes from minus this to this, for beside hundreds of others it is learned too slowly from 0 to 1."""
 
 
 class InvertedResidual(nn.Module):
@@ -64,7 +62,7 @@ class RoutingAgent(nn.Module):
 
     def features(self, x: Tensor, quality: Tensor) -> Tensor:
         """Blocks of a picture (B, 3, H, W), as networks see it, and quality indexes (B,) -> (B, C + 1)."""
-        x = F.hardswish(self.stem(x.contiguous(memory_format=torch.channels_last)))  # depthwise convolutions take half as long so
+        x = F.hardswish(self.stem(x.contiguous(memory_format=torch.channels_last)))  # in which depthwise convolutions are faster
         for block in self.blocks:
             x = block(x)
         pooled = F.hardswish(self.last(x)).mean((2, 3))
@@ -79,7 +77,7 @@ class RoutingAgent(nn.Module):
         """Options (B,): the narrowest that is SURE enough to cost no more than the tolerance, as all narrower labels say so too. (The paper takes the most
         likely label.)"""
         at_least = self(x, quality).softmax(1).flip(1).cumsum(1).flip(1)
-        return ((at_least >= SURE) * torch.arange(at_least.shape[1], device=x.device)).amax(1)
+        return narrowest(at_least >= SURE)
 
     def both(self, x: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, K), and what each option costs more than the widest (B, K), in tolerances; of a teacher."""
@@ -89,6 +87,11 @@ class RoutingAgent(nn.Module):
 
 def _head(channels: int, capacities: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(channels + 1, HEAD), nn.Hardswish(), nn.Linear(HEAD, capacities))
+
+
+def narrowest(allowed: Tensor) -> Tensor:
+    """The last option of each row that is allowed, bool (B, K) -> (B,); 0 where none is."""
+    return (allowed * torch.arange(allowed.shape[1], device=allowed.device)).amax(1)
 
 
 def picture_blocks(x: Tensor, size: int) -> dict[tuple[int, int], tuple[list[int], Tensor]]:

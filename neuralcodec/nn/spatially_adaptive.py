@@ -88,7 +88,7 @@ def _by_tiles(x: Tensor, tcm: CapacityMap, couts: tuple[int, ...], cut: Callable
               compute: Callable[[Tensor, int], Tensor]) -> Tensor:
     """``cut(option, top, left, height, width)`` gives what a tile of the output reads, ``compute(tiles, option)`` the tiles."""
     batch = x.shape[0]
-    # Convolutions, transposed ones above all, take half as long again in the other format.
+    # Convolutions, transposed ones above all, take longer in the other format.
     out = torch.empty((batch, couts[tcm.widest], *tcm.size), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     for (option, height, width), corners in tcm.groups().items():
         parts = [cut(option, top, left, height, width) for top, left in corners]

@@ -76,7 +76,8 @@ def load_downgrades(net: AdaNIC, packs: list[Clips], cache: Path, blocks: int) -
     if path.exists():
         with np.load(path) as kept:
             quality, costs = kept["quality"][:blocks], kept["costs"][:blocks]
-    drawn = [_draw(packs, net.config.block * ALIGN, i) for i in range(blocks)]
+    samplers = [Sampler([_share(clips, held) for clips in packs], 0, scale=SCALE) for held in (False, True)]
+    drawn = [_draw(samplers[i % HELD_OUT == 0], net.config.block * ALIGN, i) for i in range(blocks)]
     found = Downgrades(np.stack([y for y, _ in drawn]), np.stack([uv for _, uv in drawn]), quality, costs)
     if len(quality) < blocks:
         _code_blocks(net, found, blocks, path)
@@ -111,10 +112,8 @@ def _save(path: Path, quality: list[np.ndarray], costs: list[np.ndarray]) -> tup
     return all_q, all_c
 
 
-def _draw(packs: list[Clips], size: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+def _draw(sampler: Sampler, size: int, index: int) -> tuple[np.ndarray, np.ndarray]:
     """Block ``index``, the same one every time: y (1, S, S), uv (2, S / 2, S / 2), uint8."""
-    held = index % HELD_OUT == 0
-    sampler = Sampler([_share(clips, held) for clips in packs], 0, scale=SCALE)
     sampler.rng = np.random.default_rng([SEED, index])
     data = sampler.batch(size, 1, 1)
     return data.y[0, 0].numpy(), data.uv[0, 0].numpy()
