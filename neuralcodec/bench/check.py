@@ -14,13 +14,13 @@ from neuralcodec.core.errors import UsageError
 from neuralcodec.pipeline import EncodeOptions
 
 
-def check(loaded: LoadedModel, levels: Iterable[int], qualities: Iterable[float], effort: int = 0) -> None:
+def check(loaded: LoadedModel, levels: Iterable[int], qualities: Iterable[float], effort: int | None = None) -> None:
     """Raises UsageError for a level or an effort that a model lacks and a quality that there is none of."""
     for level in levels:
         if not 1 <= level <= loaded.levels:
             known = ", ".join(map(str, range(1, loaded.levels + 1)))
             raise UsageError(f"level {level}: model {loaded.name!r} has levels {known}")
-    EncodeOptions(effort=effort).search_effort(loaded)
+    EncodeOptions(effort=effort).search_effort(loaded, still=False)
     for quality in qualities:
         EncodeOptions(quality=quality).quality_index()
 

@@ -21,6 +21,7 @@ from av.video.frame import PictureType
 from neuralcodec.bench import stills
 from neuralcodec.bench.conditions import CONDITIONS, STILLS, Condition, condition_name
 from neuralcodec.bench.metrics import Planes, clip_psnr
+from neuralcodec.bench.own_priority import own_priority
 from neuralcodec.bench.points import Clip, Point, Times, make_point
 from neuralcodec.bench.scores import repeat, scores
 from neuralcodec.bench.zeroed_memory import zeroed_memory
@@ -60,7 +61,7 @@ def encode(file: BinaryIO, pictures: Iterable[Planes], size: tuple[int, int], ra
     except (av.FFmpegError, ValueError) as error:
         raise UsageError(f"{condition.encoder}: this FFmpeg does not have it ({error})") from error
     try:
-        with zeroed_memory(), av.open(file, "w", format=condition.container) as container:
+        with zeroed_memory(), own_priority(), av.open(file, "w", format=condition.container) as container:
             stream = container.add_stream(condition.encoder, rate=rate, options=condition.options | {condition.key: f"{setting:g}"})
             stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
 

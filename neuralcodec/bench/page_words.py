@@ -62,7 +62,7 @@ def about_rows(view: View, about: Mapping[str, Any]) -> list[tuple[str, str]]:
     plan = view.plan
     rows = flat(about)
     rows += [("clips", ", ".join(view.clips)), ("frames of each", str(plan.frames or "all")), ("levels", ", ".join(map(str, plan.levels))),
-             ("qualities", ", ".join(f"{q:g}" for q in plan.qualities)), ("frames in a group, ours", str(plan.gop or "one group")), ("effort, ours", str(plan.effort)),
+             ("qualities", ", ".join(f"{q:g}" for q in plan.qualities)), ("frames in a group, ours", str(plan.gop or "one group")), ("effort, ours", "default" if plan.effort is None else str(plan.effort)),
              ("device", plan.device), ("processes", f"{plan.jobs or 'one for each core'}"), ("threads", f"{plan.threads or 'one for each core'}")]
     before = sorted({name for curves in view.result.anchor_curves.values() for name in curves if not any(p.codec == name for p in view.points)})
     if before:
@@ -73,7 +73,8 @@ def about_rows(view: View, about: Mapping[str, Any]) -> list[tuple[str, str]]:
 def commands(view: View) -> list[tuple[str, str, str]]:
     """Each codec with its options as one would type them, and what it writes about itself into its streams."""
     qualities = ",".join(f"{q:g}" for q in view.plan.qualities)
-    lines = [(c.label, f"ncodec encode IN -o OUT.nvc --level {c.name.removeprefix('ours-l')} --quality {{{qualities}}} --gop {view.plan.gop} --effort {view.plan.effort} --no-audio", "")
+    effort = "" if view.plan.effort is None else f" --effort {view.plan.effort}"
+    lines = [(c.label, f"ncodec encode IN -o OUT.nvc --level {c.name.removeprefix('ours-l')} --quality {{{qualities}}} --gop {view.plan.gop}{effort} --no-audio", "")
              for c in view.codecs if c.ours]
     for codec in view.codecs:
         settings = (CONDITIONS | STILLS).get(codec.name)

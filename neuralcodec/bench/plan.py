@@ -17,6 +17,7 @@ from neuralcodec.bench.ours import Variant
 from neuralcodec.bench.points import Point
 from neuralcodec.codecs.registry import by_name
 from neuralcodec.core.errors import InputError
+from neuralcodec.pipeline import EncodeOptions
 
 KIND_ANCHOR = "x265-medium-ld32"
 """What I and P frames are held against."""
@@ -50,10 +51,14 @@ class Plan:
     threads: int | None = None
     memory: bool = False
     cache: Path | None = None
-    effort: int = 0
+    effort: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "against", condition_names(self.against))
+
+    def effort_of(self, still: bool) -> int:
+        """Of our encoder, for a video or a single picture."""
+        return EncodeOptions(gop=self.gop, effort=self.effort).search_effort(by_name(self.model), still)
 
     def settings_of(self, name: str) -> tuple[int, ...]:
         """The settings of a classical curve: all, or ``settings`` of them spread over its range."""
@@ -163,6 +168,7 @@ def load_anchors(path: Path) -> dict[str, dict[str, Any]]:
 def tasks(plan: Plan, path: str, clip: str, result: Result, threads: int, device: str) -> Iterator[Task]:
     """The points that a plan asks for on one clip."""
     known, still = result.anchor_curves[clip], clip in result.stills
+    effort = plan.effort_of(still)
     common = {
         "threads": threads,
         "place": result.places.get(clip),
@@ -188,6 +194,6 @@ def tasks(plan: Plan, path: str, clip: str, result: Result, threads: int, device
                     plan.gop,
                     device,
                     entropy=plan.saec and (variant in SKIPPING or level == plan.levels[0]),
-                    effort=plan.effort,
+                    effort=effort,
                     **common,
                 )

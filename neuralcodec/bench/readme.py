@@ -37,6 +37,10 @@ def rewrite(report: Path, readme: Path) -> None:
         raise OutputError(f"{readme}: {error.strerror}") from error
 
 
+def _effort(effort: int | None) -> str:
+    return "default effort" if effort is None else f"effort {effort}"
+
+
 def figures(document: dict[str, Any]) -> str:
     """Markdown of a report."""
     plan, machine = document["plan"], document["machine"]
@@ -45,7 +49,7 @@ def figures(document: dict[str, Any]) -> str:
     counted = "-".join(map(str, dict.fromkeys((frames[0], frames[-1]))))
     about = (f"Measured {document['date'][:10]} at commit {document['commit'] or 'unknown'} with model {document['model']['name']} "
              f"({document['model']['identity'][:12]}) on {machine['processor']}, {machine['cores']} cores: {len(clips)} clips, {counted} frames each, "
-             f"qualities {', '.join(f'{q:g}' for q in plan['qualities'])}, effort {plan.get('effort', 0)}. Positive BD-rate: we need more bits at equal quality. In brackets: over how "
+             f"qualities {', '.join(f'{q:g}' for q in plan['qualities'])}, {_effort(plan.get('effort', 0))}. Positive BD-rate: we need more bits at equal quality. In brackets: over how "
              "many clips there is a figure, where on others the curves share too little.")
     lines = [about]
     levels = [codec_name(level) for level in plan["levels"]]

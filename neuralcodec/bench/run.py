@@ -302,11 +302,12 @@ def _measure_memory(
     clip = facts[path]
     if cache.file_digest(path) is None:
         return
+    effort = plan.effort_of(clip.still)
     for codec in dict.fromkeys(p.codec for p in result.points if p.clip == clip.name and not p.variant):
         points = result.of(clip.name, codec)
         point = points[len(points) // 2]
         task = MemoryTask(
-            path, plan.frames, codec, point.setting, point.level, plan.model, plan.gop, plan.device, plan.threads, plan.effort
+            path, plan.frames, codec, point.setting, point.level, plan.model, plan.gop, plan.device, plan.threads, effort
         )
         like = Task(
             path,
@@ -318,7 +319,7 @@ def _measure_memory(
             gop=plan.gop,
             device=plan.device,
             threads=plan.threads,
-            effort=plan.effort,
+            effort=effort,
         )
         key = cache.key("memory", of=_key(like, clip))
         found = store.get(key)

@@ -59,7 +59,7 @@ class Numbers(click.ParamType):
     metavar="N",
     help="Frames in a group of pictures of our codec.",
 )
-@click.option("--effort", type=int, default=0, show_default=True, metavar="0..3", help="Of our encoder.")
+@click.option("--effort", type=int, metavar="0..3", help="Of our encoder.  [default: as `encode` has it]")
 @click.option("--anchors", type=_FILE, metavar="FILE.json", help="Curves of the classical encoders, measured before.")
 @click.option("--out", type=_DIR, metavar="DIR", help="Write index.html, report.json and points.tsv there.")
 @click.option("--quick", is_flag=True, help="A subset that ends within two minutes on two cores.")

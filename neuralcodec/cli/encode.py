@@ -122,10 +122,8 @@ def encode_source(
 @click.option(
     "--effort",
     type=int,
-    default=0,
-    show_default=True,
     metavar="0..3",
-    help="How long the encoder looks for what takes fewer bits; decoding takes no longer.",
+    help="How long the encoder looks for what takes fewer bits; decoding takes no longer.  [default: 1 for videos, 0 for pictures and groups of less than 16]",
 )
 @click.option(
     "--gop",
@@ -174,7 +172,7 @@ def encode(
     output: str,
     level: int,
     quality: float,
-    effort: int,
+    effort: int | None,
     gop: int,
     no_scene_cuts: bool,
     no_hypotheses: bool,

@@ -292,8 +292,9 @@ class FlagshipCoder:
             else:
                 if predicted is None:
                     step, hidden = self._step(parsed.latents[MOTION].values.to(self.device), q, reference)
-                    predicted = self._predict(ways_back(step, reference.past), hidden, reference.past, parsed.choices, parsed.lasting,
-                                              needs_context=self.model.inter.decoder.reads_context)
+                    ways = ways_back(step, reference.past)
+                    predicted = self._prediction(self._predicted_planes(ways, parsed.choices), ways, hidden, reference.past, parsed.lasting,
+                                                 needs_context=self.model.inter.decoder.reads_context)
                 packed, past = self.model.inter.synthesise(y, predicted.packed, predicted.context, q), predicted.past
         return self.model.layers.unpack(packed.float()), past
 
@@ -307,14 +308,18 @@ class FlagshipCoder:
         vectors, hidden = self.model.motion.synthesise(m, q, self.model.layers.pack(reference.y, reference.uv))
         return Step(in_sixteenths(vectors.float()), Doubled(reference.y, reference.uv)), hidden
 
-    def _predict(self, ways: Ways, hidden: Tensor, past: Past, choices: np.ndarray | None, lasting: bool, needs_context: bool = True) -> Prediction:
-        """``past``: the reference's; ``choices``: of each cell, None where all are 0."""
+    def _predicted_planes(self, ways: Ways, choices: np.ndarray | None) -> tuple[Tensor, Tensor]:
+        """``choices``: of each cell, None where all are 0."""
         planes = predict(ways.first)
         if choices is not None and choices.any():
             planes = apply_choices(planes, torch.from_numpy(choices).to(self.device), ways)
-        prediction = self.model.layers.pack(*planes)
-        context = self.model.inter.context(prediction, hidden) if needs_context else None
-        return Prediction(prediction, context, ways.past(past, lasting) if self.hypotheses else Past())
+        return planes
+
+    def _prediction(self, planes: tuple[Tensor, Tensor], ways: Ways, hidden: Tensor, past: Past, lasting: bool, needs_context: bool = True) -> Prediction:
+        """``past``: the reference's."""
+        packed = self.model.layers.pack(*planes)
+        context = self.model.inter.context(packed, hidden) if needs_context else None
+        return Prediction(packed, context, ways.past(past, lasting) if self.hypotheses else Past())
 
     # -- encoding ------------------------------------------------------------------------------------------------
 
@@ -354,13 +359,15 @@ class FlagshipCoder:
             step_back, hidden = self._step(motion[0].values.to(self.device), q, reference)
             ways = ways_back(step_back, reference.past)
         choices = statistics = None
-        if self.hypotheses:
+        if not self.hypotheses:
+            planes = self._predicted_planes(ways, None)
+        else:
             worth = self.lambdas[CONTEXTUAL] / float(step) ** 2
-            choices = self.choose(source, ways, worth if importance is None else worth * importance, *self._choices_before(previous))
+            choices, planes = self.choose(source, ways, worth if importance is None else worth * importance, *self._choices_before(previous))
             encoder.put_bits(int(lasting), 1, CHOICES)
             statistics = write_choices(encoder, choices, *self._choices_before(previous))
         with self._precision():
-            predicted = self._predict(ways, hidden, reference.past, choices, lasting)
+            predicted = self._prediction(planes, ways, hidden, reference.past, lasting)
             y, z = self.model.inter.analyse(current, predicted.packed, predicted.context, q)
         contextual, modes = self._write(encoder, "P", CONTEXTUAL, y, z, quality, size, {MOTION: motion[0]}, previous, self._worth(importance, y))
         # Filters are looked for in the first P frame and in the best ones.
@@ -369,8 +376,9 @@ class FlagshipCoder:
         coded.parsed.choices, coded.parsed.statistics, coded.parsed.lasting = choices, statistics, lasting and self.hypotheses
         return coded
 
-    def choose(self, source: Planes, ways: Ways, worth: float | Tensor, before: np.ndarray | None, statistics: ChoiceStatistics) -> np.ndarray:
-        """Choices of predictions, see codecs.prediction_choice."""
+    def choose(self, source: Planes, ways: Ways, worth: float | Tensor, before: np.ndarray | None,
+               statistics: ChoiceStatistics) -> tuple[np.ndarray, tuple[Tensor, Tensor]]:
+        """Choices of predictions and what they predict, see codecs.prediction_choice."""
         return choose_predictions(source.y, source.uv, ways, worth, before, statistics)
 
     def _write_filters(self, encoder: FrameEncoder, real: tuple[Tensor, Tensor], source: Planes, quality: int, before: FilterState | None, search: bool) -> FilterState:

@@ -161,20 +161,25 @@ def _solve(gram: np.ndarray, cross: np.ndarray, price: float, base: np.ndarray, 
     def total(w: np.ndarray) -> float:
         return float(w @ gram @ w - w @ cross + bits[which, w - base + 2 * LIMIT].sum())
 
-    best = min((total(w), tuple(w)) for w in (start, np.clip(base, -LIMIT, LIMIT)))
-    cost, w = best[0], np.array(best[1])
+    # One coefficient after another, by what its change alone changes; in plain numbers, for there are few of them.
+    w = min((total(w), tuple(w.tolist())) for w in (start, np.clip(base, -LIMIT, LIMIT)))[1]
+    w, slope = list(w), 2 * (gram @ w) - cross
+    curvature, bases, prices = np.diagonal(gram).tolist(), base.tolist(), bits.tolist()
     for _ in range(_ROUNDS):
         changed = False
-        for i in range(len(w)):
-            for value in (w[i] - 1, w[i] + 1, w[i] + np.sign(base[i] - w[i]) * 3, base[i], 0):
-                if -LIMIT <= value <= LIMIT and value != w[i]:
-                    other = w.copy()
-                    other[i] = value
-                    if (t := total(other)) < cost - 1e-9:
-                        cost, w, changed = t, other, True
+        for i, (before, b) in enumerate(zip(tuple(w), bases, strict=True)):
+            own, at = prices[i], 2 * LIMIT - b
+            for value in (before - 1, before + 1, before + 3 * ((b > before) - (b < before)), b, 0):
+                step = value - w[i]
+                if step and -LIMIT <= value <= LIMIT:
+                    dearer = step * (step * curvature[i] + float(slope[i])) + own[value + at] - own[w[i] + at]
+                    if dearer < -1e-9:
+                        slope += 2 * step * gram[i]
+                        w[i], changed = value, True
         if not changed:
             break
-    return cost, float(bits[which, w - base + 2 * LIMIT].sum()), w
+    w = np.array(w)
+    return total(w), float(bits[which, w - base + 2 * LIMIT].sum()), w
 
 
 def _bits(*tables: int) -> np.ndarray:

@@ -96,6 +96,8 @@ class _Search:
         self.prior, self.y, self.target = prior, y.contiguous(), target
         self.packed = target.packed.detach().clone()
         self.random = torch.Generator(y.device).manual_seed(0)
+        self.slope: Tensor | None = None
+        """Of y, where it is known."""
         self.first, self.second = torch.zeros(y.numel(), device=y.device), torch.zeros(y.numel(), device=y.device)
         with torch.no_grad():
             symbols = torch.floor(z.detach().float().cpu() + 0.5).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
@@ -135,11 +137,13 @@ class _Search:
         importance = torch.ones_like(self.y[:, :1]) if self.importance is None else self.importance
         by_channel = (total / importance).mean((0, 2, 3), keepdim=True) / (2 * PROBES * PROBE**2)
         self.curvature = (by_channel * importance).clamp_min(LEAST_CURVATURE).reshape(-1)
+        self.slope = still
 
     @torch.no_grad()
     def move(self, part: int, share: float) -> None:
         """One step: a share of the symbols of a part that would gain by it goes up or down by one."""
-        slope = self._slope(self.y)[0].reshape(-1)[self.active]
+        slope = (self._slope(self.y)[0] if self.slope is None else self.slope).reshape(-1)[self.active]
+        self.slope = None
         own = self.prior.division.elements(part, *self.y.shape[-2:]).to(self.y.device).reshape(-1)[self.active]
         flat, curvature = self.y.reshape(-1), self.curvature[self.active]
         symbols = flat[self.active] - self.mean

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neuralcodec.entropy.choices import ChoiceStatistics, choice_costs
-from neuralcodec.nn.hypotheses import Ways, all_predictions
+from neuralcodec.nn.hypotheses import Ways, all_predictions, in_cells
 from neuralcodec.nn.layout import ALIGN
 
 WORTH = 1.5
@@ -19,18 +19,22 @@ _GRID = 64
 
 
 @torch.no_grad()
-def choose_predictions(y: Tensor, uv: Tensor, ways: Ways, worth: float | Tensor, before: np.ndarray | None, statistics: ChoiceStatistics) -> np.ndarray:
-    """Choices uint8 (h, w) for source planes y (1, 1, H, W), uv (1, 2, H/2, W/2), by squared error and bits.
+def choose_predictions(y: Tensor, uv: Tensor, ways: Ways, worth: float | Tensor, before: np.ndarray | None,
+                       statistics: ChoiceStatistics) -> tuple[np.ndarray, tuple[Tensor, Tensor]]:
+    """Choices uint8 (h, w) for source planes y (1, 1, H, W), uv (1, 2, H/2, W/2), by squared error and bits; and the planes that are predicted by them.
 
     ``worth``: bits for a squared sample, the same everywhere or (1, 1, h, w). ``before`` and ``statistics`` as in entropy.choices."""
-    errors = torch.stack([_cell_errors(y - p, uv - q) for p, q in all_predictions(ways)], -1)  # (1, 1, h, w, K)
+    predictions = all_predictions(ways)
+    errors = torch.stack([_cell_errors(y - p, uv - q) for p, q in predictions], -1)  # (1, 1, h, w, K)
     bits = errors * (WORTH * torch.as_tensor(worth, device=errors.device))[..., None]
     price = np.round(bits[0, 0].double().cpu().numpy() * _GRID) / _GRID
     choices = price.argmin(-1).astype(np.uint8)
     for _ in range(ROUNDS):
         choices = (price + choice_costs(choices, before, statistics)).argmin(-1).astype(np.uint8)
     spent = np.take_along_axis(price + choice_costs(choices, before, statistics), choices[..., None].astype(np.int64), -1).sum()
-    return choices if spent < price[..., 0].sum() else np.zeros_like(choices)
+    if spent >= price[..., 0].sum():
+        choices = np.zeros_like(choices)
+    return choices, in_cells(predictions, torch.from_numpy(choices).to(y.device))
 
 
 def _cell_errors(y: Tensor, uv: Tensor) -> Tensor:

@@ -13,7 +13,12 @@ from neuralcodec.codecs.exact import ExactFlagship
 from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.folding import to_float
 from neuralcodec.codecs.latent_search import Effort, Target, search_latent
+from neuralcodec.core.gate import Gate
 from neuralcodec.nn.selection import apply_widths, units
+
+SEARCHED_SAMPLES = 1 << 22
+"""Luma samples that are searched at once, by all workers together: each takes some 400 bytes."""
+_gate = Gate(SEARCHED_SAMPLES)
 
 
 class Searcher:
@@ -43,4 +48,5 @@ class Searcher:
         latents of a tile into those of its window, which the samples are of then."""
         twin = self.twin
         target = Target(twin.layers.pack(luma, chroma), lambda v: twin.intra.synthesise(surround(v), quality), importance)
-        return search_latent(self.model.intra.prior, y, z, [], quality, target, effort, worth, self.on_step)
+        with _gate.hold(luma.numel(), self.on_step):
+            return search_latent(self.model.intra.prior, y, z, [], quality, target, effort, worth, self.on_step)

@@ -19,8 +19,8 @@ TAP_SUM = 32.0
 VECTOR_STEPS = 8
 """Vectors are rounded to 1/8 of a sample."""
 VECTOR_LIMIT = 512.0
-STRIP = 32
-"""Rows worked on at a time, so that temporaries stay in the cache."""
+STRIP, STRIP_SAMPLES = 64, 1 << 16
+"""Rows worked on at a time, so that temporaries stay in the cache; more of them where they are short, for each strip takes some time whatever its size."""
 GRID_FRAC = 4
 """Vectors on the coarse grid are rounded to 1/16 of a luma sample, so that their interpolation is exact."""
 
@@ -32,12 +32,17 @@ def double_size(x: Tensor) -> Tensor:
     b, c, h, w = x.shape
     out = x.new_empty(b, c, 2 * h, 2 * w)
     rows = torch.arange(-2, h + 3, device=x.device).clamp_(0, h - 1)
-    for top in range(0, h, STRIP):
-        n = min(STRIP, h - top)
+    strip = _strip(w)
+    for top in range(0, h, strip):
+        n = min(strip, h - top)
         wide = _double_columns(x[:, :, rows[top : top + n + 5]])  # (B, C, n + 5, 2W)
         out[:, :, 2 * top : 2 * (top + n) : 2] = wide[:, :, 2 : 2 + n]
         out[:, :, 2 * top + 1 : 2 * (top + n) : 2] = _half_samples([wide[:, :, i : i + n] for i in range(6)])
     return out
+
+
+def _strip(width: int) -> int:
+    return max(STRIP, STRIP_SAMPLES // width)
 
 
 def _half_samples(taps: list[Tensor]) -> Tensor:
@@ -84,7 +89,7 @@ def sample_doubled(doubled: Tensor, vectors: Tensor, factor: int) -> Tensor:
     """doubled (B, C, 2H, 2W) of ``double_size``, vectors (B, 2, H / factor, W / factor) in samples -> (B, C, H, W). Works in strips that stay in the
     cache. No gradients."""
     out = doubled.new_empty(*doubled.shape[:2], doubled.shape[2] // 2, doubled.shape[3] // 2)
-    cells, step = vectors.shape[2], max(1, STRIP // factor)
+    cells, step = vectors.shape[2], max(1, _strip(out.shape[3]) // factor)
     for top in range(0, cells, step):
         end = min(top + step, cells)
         first, last = max(top - 1, 0), min(end + 1, cells)  # interpolation looks one cell up and down

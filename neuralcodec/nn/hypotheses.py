@@ -149,6 +149,16 @@ def all_predictions(ways: Ways) -> list[tuple[Tensor, Tensor]]:
             longer, both(first, longer)]
 
 
+def in_cells(predictions: list[tuple[Tensor, Tensor]], choices: Tensor) -> tuple[Tensor, Tensor]:
+    """Of whole planes of every choice those that ``choices`` (H/16, W/16) say, cell by cell. The first ones are written over. For encoders."""
+    first = predictions[0]
+    for choice, planes in enumerate(predictions[1:], 1):
+        shown = choices == choice
+        for plane, other, size in zip(first, planes, (ALIGN, ALIGN // 2), strict=True):
+            _cells(plane, size)[:, shown] = _cells(other, size)[:, shown]
+    return first
+
+
 def apply_choices(first: tuple[Tensor, Tensor], choices: Tensor, ways: Ways) -> tuple[Tensor, Tensor]:
     """The prediction by cells: ``first`` as ``predict`` gives it, written over where ``choices`` (H/16, W/16) are not 0."""
     far = {LONG: ways.long[0], FIRST_LONG: ways.long[0], LONGER: ways.long[-1], FIRST_LONGER: ways.long[-1]}

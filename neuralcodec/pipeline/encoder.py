@@ -12,7 +12,7 @@ from neuralcodec.bitstream import Arithmetic, Chapter, FramePacket, StreamHeader
 from neuralcodec.codecs.coders import check_route, coder_for, place
 from neuralcodec.codecs.coding import CASCADE, Coded, Planes
 from neuralcodec.codecs.files import LoadedModel
-from neuralcodec.codecs.latent_search import EFFORTS, Effort
+from neuralcodec.codecs.latent_search import EFFORTS
 from neuralcodec.codecs.lookahead import SceneCuts, octaves_better
 from neuralcodec.codecs.motion_search import quantiser_step
 from neuralcodec.core.errors import UsageError
@@ -37,6 +37,9 @@ workers."""
 
 WHOLE_PIXELS = 1 << 21
 """Pictures of more pixels are coded in tiles."""
+
+VIDEO_EFFORT, SEARCHED_GROUP = 1, 16
+"""The effort of videos by default, where a group of pictures may have so many frames."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +70,9 @@ class EncodeOptions:
     """Whether frames, and pictures that are not in tiles, are filtered as the encoder finds best (nn.loop_filter), where the model is a flagship."""
     sparse: bool = True
     """Whether nearly certain elements of latents are coded in groups (entropy.sparse), in videos."""
-    effort: int = 0
-    """How long latents are searched for (codecs.latent_search.EFFORTS), where the model is a flagship; 0: they are what the analysis transform gives."""
+    effort: int | None = None
+    """How long latents are searched for (codecs.latent_search.EFFORTS), where the model is a flagship; 0: they are what the analysis transform gives; None: see
+    ``search_effort``."""
     route: str | None = None
     """How capacities are chosen, in models that have them by block (codecs.adanic_coding.route_option); None: as the model does."""
 
@@ -79,13 +83,17 @@ class EncodeOptions:
             raise UsageError(f"quality {self.quality:g}: choose 0 to 100 in steps of 0.5")
         return int(index)
 
-    def search_effort(self, loaded: LoadedModel) -> Effort:
-        """Raises UsageError where there is no such effort, or where a model has none."""
+    def search_effort(self, loaded: LoadedModel, still: bool) -> int:
+        """The effort, 0 to 3. Where none is given: 1 of videos whose groups have so many frames that it hardly takes longer, otherwise, and of pictures, 0.
+
+        Raises UsageError where there is no such effort, or where a model has none."""
+        if self.effort is None:
+            return VIDEO_EFFORT if loaded.searches and not still and not 0 < self.gop < SEARCHED_GROUP else 0
         if not 0 <= self.effort < len(EFFORTS):
             raise UsageError(f"effort {self.effort}: choose 0 to {len(EFFORTS) - 1}")
         if self.effort and not loaded.searches:
             raise UsageError(f"effort {self.effort}: model {loaded.name!r} knows no search for latents; choose 0")
-        return EFFORTS[self.effort]
+        return self.effort
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ class StreamEncoder:
         if not 1 <= options.level <= loaded.levels:
             raise UsageError(f"level {options.level}: model {loaded.name!r} has levels {', '.join(map(str, range(1, loaded.levels + 1)))}")
         check_route(loaded.model, options.route, options.level)
-        self.effort = options.search_effort(loaded)
+        self.effort = EFFORTS[options.search_effort(loaded, video.still)]
         if options.gop < 0 or (options.workers is not None and options.workers < 1) or options.threads < 1:
             raise UsageError("gop is 0 or more; workers and threads are at least 1")
         if loaded.intra_only:

@@ -34,6 +34,7 @@ from neuralcodec.codecs.coders import check_route, coder_for, place
 from neuralcodec.codecs.coding import Parsed, Planes
 from neuralcodec.codecs.files import LoadedModel
 from neuralcodec.codecs.flagship import Flagship
+from neuralcodec.codecs.latent_search import EFFORTS
 from neuralcodec.codecs.tiles import Span, TileCoder, spans
 from neuralcodec.core.errors import UsageError, VerifyError
 from neuralcodec.core.types import QUALITY_STEPS, VideoProperties
@@ -111,7 +112,7 @@ class StillEncoder:
         self.tile_size, self.whole_pixels = tile_size, whole_pixels
         self.quality = options.quality_index()
         self.tiles = isinstance(loaded.model, Flagship)
-        self.effort = options.search_effort(loaded)
+        self.effort = EFFORTS[options.search_effort(loaded, still=True)]
         apply_widths(loaded.model, loaded.widths[options.level - 1])
         place(loaded.model, device)
         prepare_exact(device)

@@ -5,7 +5,7 @@ import torch
 
 from neuralcodec.codecs.prediction_choice import choose_predictions
 from neuralcodec.entropy.choices import ChoiceStatistics
-from neuralcodec.nn.hypotheses import FIRST_LONG, FIRST_SECOND, STILL, Doubled, Past, Step, ways_back
+from neuralcodec.nn.hypotheses import FIRST_LONG, FIRST_SECOND, STILL, Doubled, Past, Step, apply_choices, predict, ways_back
 
 SIZE = (64, 96)
 
@@ -27,7 +27,11 @@ def still_vectors(value=0):
 
 
 def chosen(y, first, past=None, worth=0.02):
-    return choose_predictions(y, flat(), ways_back(first, past or Past()), worth, None, ChoiceStatistics())
+    ways = ways_back(first, past or Past())
+    choices, planes = choose_predictions(y, flat(), ways, worth, None, ChoiceStatistics())
+    # What a decoder will make of them.
+    assert all(map(torch.equal, planes, apply_choices(predict(first), torch.from_numpy(choices), ways)))
+    return choices
 
 
 def test_two_noisy_pictures_are_averaged():
@@ -57,5 +61,5 @@ def test_worth_may_differ_from_place_to_place():
     y = texture()
     worth = torch.full((1, 1, SIZE[0] // 16, SIZE[1] // 16), 0.02)
     worth[..., 3:] = 1e-7
-    got = choose_predictions(y, flat(), ways_back(Step(still_vectors(24), Doubled(y, flat())), Past()), worth, None, ChoiceStatistics())
+    got = chosen(y, Step(still_vectors(24), Doubled(y, flat())), worth=worth)
     assert (got[:, :3] == STILL).all() and not np.isin(got[:, 4:], STILL).all()
