@@ -54,7 +54,7 @@ class Effort:
     rate: float = 0.03
 
 
-EFFORTS = (Effort(), Effort((0.8, 0.6)), Effort((0.6, 0.5, 0.5, 0.5, 0.5, 0.4)), Effort((0.6, 0.5, 0.5, 0.5, 0.5, 0.4), annealing=100, rate=0.025))
+EFFORTS = (Effort(), Effort((0.8, 0.6)), Effort((0.6, 0.5, 0.5, 0.5, 0.5, 0.4)), Effort((0.6, 0.5, 0.5, 0.5, 0.5, 0.4), annealing=200, rate=0.025))
 """What the encoder's option ``effort`` means; 0 searches nothing."""
 
 
