@@ -367,3 +367,9 @@ def test_an_error_of_the_source_reaches_the_caller(loaded):
 def test_decoding_does_not_depend_on_widths_set_before(streams, plain, loaded):
     apply_widths(loaded.model, bytes([2]) * len(loaded.widths[0]))
     assert rounds.decode(streams(1).data, loaded, DecodeOptions(frames=(0, 2), workers=1, threads=1)).md5s() == dict(list(plain(1).md5s().items())[:2])
+
+
+@pytest.mark.parametrize(("gop", "effort", "still", "wanted"), [(32, None, False, 1), (0, None, False, 1), (16, None, False, 1), (8, None, False, 0), (1, None, False, 0),
+                                                                 (32, None, True, 0), (32, 0, False, 0), (1, 2, True, 2)])
+def test_videos_in_long_groups_are_searched_unless_told_otherwise(loaded, gop, effort, still, wanted):
+    assert EncodeOptions(gop=gop, effort=effort).search_effort(loaded, still) == wanted
