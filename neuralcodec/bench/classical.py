@@ -21,11 +21,11 @@ from av.video.frame import PictureType
 from neuralcodec.bench import stills
 from neuralcodec.bench.conditions import CONDITIONS, STILLS, Condition, condition_name
 from neuralcodec.bench.metrics import Planes, clip_psnr
-from neuralcodec.bench.own_priority import own_priority
 from neuralcodec.bench.points import Clip, Point, Times, make_point
 from neuralcodec.bench.scores import repeat, scores
 from neuralcodec.bench.zeroed_memory import zeroed_memory
 from neuralcodec.core.errors import MeasureError, UsageError
+from neuralcodec.media.own_priority import own_priority
 
 Packets = list[tuple[int, bool, int]]
 """For each packet its presentation number, whether it is a key frame, and its bits without SEI."""

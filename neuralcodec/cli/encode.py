@@ -123,7 +123,7 @@ def encode_source(
     "--effort",
     type=int,
     metavar="0..3",
-    help="How long the encoder looks for what takes fewer bits; decoding takes no longer.  [default: 1 for videos, 0 for pictures and groups of less than 16]",
+    help="How long the encoder looks for what takes fewer bits; decoding takes no longer.  [default: 1 for videos, 0 for pictures and groups of fewer than 16 frames]",
 )
 @click.option(
     "--gop",

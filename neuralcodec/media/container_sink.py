@@ -14,6 +14,7 @@ from av.video.reformatter import VideoReformatter
 
 from neuralcodec.core.errors import OutputError, UsageError
 from neuralcodec.core.types import Frame, SidePacket, SideStream, VideoProperties
+from neuralcodec.media.own_priority import own_priority
 from neuralcodec.media.pixels import picture_of
 from neuralcodec.media.sides import add_side_stream, keep_tags, refusal
 from neuralcodec.media.sink import PendingFile, Sink, nominal_rate
@@ -203,7 +204,9 @@ class ContainerSink(Sink):
 
     def _encode(self, picture: av.VideoFrame | None) -> None:
         try:
-            self._container.mux(self._video.encode(picture))
+            with own_priority():
+                packets = self._video.encode(picture)
+            self._container.mux(packets)
         except BrokenPipeError:
             raise
         except (FFmpegError, OSError, ValueError) as error:

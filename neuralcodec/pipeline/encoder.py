@@ -39,7 +39,7 @@ WHOLE_PIXELS = 1 << 21
 """Pictures of more pixels are coded in tiles."""
 
 VIDEO_EFFORT, SEARCHED_GROUP = 1, 16
-"""The effort of videos by default, where a group of pictures may have so many frames."""
+"""The effort of videos by default, where a group of pictures may have so many frames: in shorter ones most of the time would go into intra frames."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class EncodeOptions:
         return int(index)
 
     def search_effort(self, loaded: LoadedModel, still: bool) -> int:
-        """The effort, 0 to 3. Where none is given: 1 of videos whose groups have so many frames that it hardly takes longer, otherwise, and of pictures, 0.
+        """The effort, 0 to 3. Where none is given it is VIDEO_EFFORT for videos whose groups may have SEARCHED_GROUP frames or more, 0 for others and for pictures.
 
         Raises UsageError where there is no such effort, or where a model has none."""
         if self.effort is None:

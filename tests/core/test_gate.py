@@ -32,7 +32,13 @@ def run(gate, amounts):
 
 
 def test_amounts_inside_stay_within_the_limit():
-    assert run(Gate(5), [2] * 8) == 4
+    assert run(Gate(5), [2] * 8) <= 4
+
+
+def test_what_fits_does_not_wait():
+    gate = Gate(5)
+    with gate.hold(2), gate.hold(3, lambda: pytest.fail("it waits")):
+        pass
 
 
 def test_one_alone_may_be_beyond_the_limit():

@@ -1,5 +1,6 @@
 """Odd inputs: read, write without loss, read again; samples, times and properties survive."""
 
+import os
 from dataclasses import replace
 from fractions import Fraction
 
@@ -184,6 +185,16 @@ def test_other_encoders_lossless(codec, media, tmp_path):
     path = media.video(tmp_path / "in.mp4", _some(media, 64, 48))
     media.copy(path, tmp_path / "out.mkv", lossless=True, vcodec=codec)
     assert media.same_samples(media.read(path)[1], media.read(tmp_path / "out.mkv")[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no scheduling policies")
+def test_an_encoder_does_not_keep_real_time_priority(media, tmp_path):
+    """SVT-AV1 takes it where its process runs as root."""
+    if "libsvtav1" not in av.codecs_available:
+        pytest.skip("this FFmpeg has no SVT-AV1")
+    before = os.sched_getscheduler(0)
+    media.copy(media.video(tmp_path / "in.mkv", _some(media, 64, 64), **FFV1), tmp_path / "out.mkv", vcodec="libsvtav1")
+    assert os.sched_getscheduler(0) == before
 
 
 def test_default_is_visually_lossless(media, tmp_path):

@@ -1,7 +1,7 @@
 """A thread's own scheduling priority, kept.
 
-SVT-AV1, where its process runs as root, gives the thread that opens an encoder real-time priority for good, and all that the thread starts later has it too: it keeps other programs, and in one case
-a part of the kernel that it waited for itself, from ever running.
+SVT-AV1, where its process runs as root, gives the thread that opens an encoder real-time priority for good, and what the thread starts later inherits it. With that it can
+keep other programs from running.
 """
 
 from __future__ import annotations
