@@ -45,17 +45,19 @@ TABLE_2 = {
 }
 """N and M of C5 to C1: "low" for the paper's q1 to q3, "high" for q4 and q5."""
 BLOCK = 16
+AGENT_SHRINKS = (1, 2, 4)
 
 
 @dataclass(frozen=True)
 class AdaNICConfig:
     """``n`` and ``m`` fall: channels of the stages and of the latent at each capacity, the largest first. ``block``: latent positions of a block's side,
-    a multiple of 4. ``agent``: the model has a routing agent, for its encoder."""
+    a multiple of 4. ``agent``: the model has a routing agent, for its encoder, which sees blocks made smaller by ``agent_shrink``."""
 
     n: tuple[int, ...] = TABLE_2["high"][0]
     m: tuple[int, ...] = TABLE_2["high"][1]
     block: int = BLOCK
     agent: bool = False
+    agent_shrink: int = 1
 
     def __post_init__(self) -> None:
         falling = all(list(c) == sorted(set(c), reverse=True) and c[-1] >= 4 for c in (self.n, self.m) if c)
@@ -63,6 +65,8 @@ class AdaNICConfig:
             raise UsageError(f"channels {self.n} and {self.m}: as many of both, they fall, and the least is 4")
         if self.block < 4 or self.block % 4:
             raise UsageError(f"blocks of {self.block} latent positions: choose a multiple of 4")
+        if self.agent_shrink not in AGENT_SHRINKS:
+            raise UsageError(f"blocks for the agent smaller by {self.agent_shrink}: choose one of {', '.join(map(str, AGENT_SHRINKS))}")
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -74,7 +78,7 @@ class AdaNICConfig:
 
     @staticmethod
     def from_dict(d: dict[str, object]) -> AdaNICConfig:
-        return AdaNICConfig(tuple(d["n"]), tuple(d["m"]), d["block"], d["agent"])
+        return AdaNICConfig(tuple(d["n"]), tuple(d["m"]), d["block"], d["agent"], d.get("agent_shrink", 1))
 
 
 class SAAnalysis(nn.Module):
@@ -153,7 +157,7 @@ class AdaNIC(WidthSwitch):
         offset = torch.zeros(full)
         offset[: len(channels)] = torch.tensor([CHROMA_GAIN if c.plane else 0.0 for c in channels])
         self.gain = QualityGain(full[0], *STEP_GAIN, offset=offset)
-        self.agent = RoutingAgent(len(config.n)) if config.agent else None
+        self.agent = RoutingAgent(len(config.n), shrink=config.agent_shrink) if config.agent else None
 
     @property
     def levels(self) -> int:

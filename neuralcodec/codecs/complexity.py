@@ -152,7 +152,7 @@ def _of_one_width(model: SlimCAE | AdaNIC, level: int) -> tuple[PartWork, ...]:
 
 def _agent(model: AdaNIC) -> PartWork:
     """The routing agent, for one luma sample of a picture of whole blocks. (Its activations are those of a few blocks, however large the picture is.)"""
-    agent, grid = model.agent, 1
+    agent, grid = model.agent, model.agent.shrink
     macs, activations = Fraction(0), Fraction(0)
     for conv in (m for m in agent.modules() if isinstance(m, nn.Conv2d)):
         before, grid = grid, grid * conv.stride[0]

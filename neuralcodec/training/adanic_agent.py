@@ -44,6 +44,7 @@ SIGMA = 0.5
 MOST_COST = 4.0
 """Tolerances beyond which a cost says no more."""
 BLOCKS = 2000
+SHRINK = 2
 STARTING = 48
 """Samples by which a new agent is scaled."""
 JUDGED = 32
@@ -52,10 +53,11 @@ JUDGED = 32
 
 @dataclass(frozen=True, kw_only=True)
 class AgentOptions(adanic.AdaNICOptions):
-    """``blocks`` of the clips to learn and to judge from. For the paper's Table 6: which of HEADS the teacher has, and whether the student learns from it
+    """``blocks`` of the clips to learn and to judge from, which the student sees made smaller by ``shrink``. For the paper's Table 6: which of HEADS the teacher has, and whether the student learns from it
     (``distillation``) or from labels alone. Raises UsageError."""
 
     blocks: int = BLOCKS
+    shrink: int = SHRINK
     heads: str = "both"
     distillation: bool = True
 
@@ -186,7 +188,7 @@ def run_agent(options: AgentOptions) -> AdaNIC:
     Raises UsageError, InputError, ModelError."""
     if len(options.init) != 1:
         raise UsageError("the stage adanic-agent needs one supernet: --init RUN or --init MODEL")
-    config = replace(supernet_config(options.init[0]), agent=True)
+    config = replace(supernet_config(options.init[0]), agent=True, agent_shrink=options.shrink)
     seed = options.begin()
     supernet, teacher = AdaNIC(config), RoutingAgent(len(config.n), TEACHER, costs=True)
     load_initial(supernet, options.init[0])

@@ -300,6 +300,8 @@ def test_sizes_that_cannot_be_are_refused():
             AdaNICConfig(*sizes)
     with pytest.raises(UsageError, match="multiple of 4"):
         AdaNICConfig((8,), (8,), 6)
+    with pytest.raises(UsageError, match="smaller by 3"):
+        AdaNICConfig((8,), (8,), 4, True, 3)
 
 
 def test_a_file_is_read_as_it_was_written(loaded, tmp_path):

@@ -100,3 +100,17 @@ def test_a_file_keeps_the_agent_and_a_model_without_one_has_no_such_route(loaded
     (agent,) = set(parts["with"]) - set(parts["without"])
     heads = sum(m.weight.numel() for m in loaded.model.agent.routing if isinstance(m, torch.nn.Linear))
     assert agent.macs * 64**2 == macs_of(loaded.model.agent, 64) + heads and agent.parameters > 5e5
+
+
+def test_an_agent_may_see_smaller_blocks(loaded, tmp_path):
+    model = AdaNIC(replace(CONFIG, agent_shrink=2)).eval()
+    model.agent.load_state_dict(loaded.model.agent.state_dict())
+    save_model(tmp_path / "half.safetensors", model, model.width_tables())
+    half = load_model(tmp_path / "half.safetensors").model
+    assert half.config.agent_shrink == 2
+    x, q = torch.rand(1, 3, 128, 192), torch.tensor([50])
+    whole, small = loaded.model.agent, x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))
+    assert torch.allclose(half.agent(x, q), whole(small, q), atol=1e-4) and not torch.allclose(half.agent(x, q), whole(x, q), atol=1e-2)
+    (work,) = set(complexity(half, b"\0\0")) - set(complexity(AdaNIC(replace(CONFIG, agent=False)), b"\0\0"))
+    heads = sum(m.weight.numel() for m in half.agent.routing if isinstance(m, torch.nn.Linear))
+    assert work.macs * 64**2 == macs_of(half.agent, 64) + heads
