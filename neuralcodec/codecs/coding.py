@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -330,7 +331,8 @@ class FlagshipCoder:
         with self._precision():
             y, z = self.model.intra.analyse(self.model.layers.pack(source.y, source.uv), q)
         if self.effort.shares:
-            y = self.searcher.intra(source.y, source.uv, y, z, q, self.effort, self.lambdas[CONTEXTUAL], importance)
+            filters = partial(self._search_filters, source=source, quality=quality) if self.loop_filter else None
+            y = self.searcher.intra(source.y, source.uv, y, z, q, self.effort, self.lambdas[CONTEXTUAL], importance, choose_filters=filters)
         parsed, modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None, self._worth(importance, y, bool(self.effort.shares)))
         return self._coded("I", encoder, {CONTEXTUAL: parsed}, modes, quality, source=source, search=True)
 
@@ -383,9 +385,16 @@ class FlagshipCoder:
 
     def _write_filters(self, encoder: FrameEncoder, real: tuple[Tensor, Tensor], source: Planes, quality: int, before: FilterState | None, search: bool) -> FilterState:
         """``real``: planes before they are filtered and rounded; ``search``: look for new filters."""
-        step = float(quantiser_step(torch.tensor([quality]), self.model.config.step_gain))
-        chosen = self.choose_filters(real, (source.y, source.uv), self.lambdas[CONTEXTUAL] / step**2, before, search)
+        chosen = self.choose_filters(real, (source.y, source.uv), self._sample_worth(quality), before, search)
         return write_filters(encoder, chosen, before, self.directed)
+
+    def _search_filters(self, real: tuple[Tensor, Tensor], source: Planes, quality: int) -> FilterPlanes:
+        """New ones without clipping, for a search for latents."""
+        return choose_filters(real, (source.y, source.uv), self._sample_worth(quality), None, True, self.directed, clipped=False)
+
+    def _sample_worth(self, quality: int) -> float:
+        """Bits for a squared sample."""
+        return self.lambdas[CONTEXTUAL] / float(quantiser_step(torch.tensor([quality]), self.model.config.step_gain)) ** 2
 
     def choose_filters(self, real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], worth: float, before: FilterState | None, search: bool) -> FilterPlanes:
         """Loop filters, see codecs.filter_choice."""

@@ -47,10 +47,10 @@ _UNIT = _SIXTEENTHS * 2.0 ** (COEFFICIENT_FRAC + 1)
 
 @torch.no_grad()
 def choose_filters(real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], worth: float, before: FilterState | None, search: bool,
-                   directed: bool = False) -> FilterPlanes:
+                   directed: bool = False, clipped: bool = True) -> FilterPlanes:
     """Filters for planes y (1, 1, H, W), uv (1, 2, H/2, W/2) before they are rounded, by those of the ``source``.
 
-    ``worth``: bits for a squared sample; ``before`` and ``directed``: as entropy.filters has it; ``search``: look for new ones, not only among those that were sent."""
+    ``worth``: bits for a squared sample; ``before`` and ``directed``: as entropy.filters has it; ``search``: look for new ones, not only among those that were sent; ``clipped``: new ones may clip differences, where ``directed`` ones can."""
     chosen: list[PlaneFilter | None] = []
     frames = 1.0 if before is None else FOLLOWING
     halved = halved_luma(real[0])
@@ -63,7 +63,7 @@ def choose_filters(real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], w
         if search:
             counts = CLASS_COUNTS[: None if directed else PLAIN_COUNTS] if index == 0 else (1,)
             luma = halved if index and directed else None
-            found = [_best_new(x, s, luma, price * frames, sent, counts, clip) for clip in (range(len(CLIPS)) if directed else (0,))]
+            found = [_best_new(x, s, luma, price * frames, sent, counts, clip) for clip in range(len(CLIPS) if directed and clipped else 1)]
             best = min((f for f in found if f is not None), default=None, key=lambda f: f[0])
             if best is not None and best[2] != sent:
                 candidates.append((best[1] / frames, best[2]))

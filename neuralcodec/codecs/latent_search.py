@@ -8,13 +8,15 @@ Two searches through a decoder in floating point (an exact model's twin), by the
 - Before it, with the highest effort, stochastic Gumbel annealing (Yang, Bamler, Mandt, "Improving Inference for Neural Image Compression", NeurIPS 2020, section
   3.2): each element is rounded up or down at random, in a relaxed way through which gradients pass, the more surely the lower the temperature. It finds better
   latents, and takes many more steps.
+
+Loop filters of the picture that a search has come to can be part of the decoder that it goes on with.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -47,25 +49,31 @@ RENEWAL = 10
 
 @dataclass(frozen=True)
 class Effort:
-    """``shares``: of the symbols that would gain, how many move in each step of a part. ``annealing``: steps before that, each of ``rate`` quantiser steps or so."""
+    """``shares``: of the symbols that would gain, how many move in each step of a part. ``annealing``: steps before that, each of ``rate`` quantiser steps or so.
+    ``worth``: how much more errors count than in training; the longer the search, the coarser the best quantiser for the same worth of errors. ``filtered``: it
+    sees loop filters."""
 
     shares: tuple[float, ...] = ()
     annealing: int = 0
-    rate: float = 0.03
+    rate: float = 0.04
+    worth: float = 1.0
+    filtered: bool = False
 
 
-EFFORTS = (Effort(), Effort((0.8, 0.6)), Effort((0.6, 0.5, 0.5, 0.5, 0.5, 0.4)), Effort((0.6, 0.5, 0.5, 0.5, 0.5, 0.4), annealing=200, rate=0.025))
+_LONG = Effort((0.6, 0.5, 0.5, 0.5, 0.5, 0.4), worth=1.6, filtered=True)
+EFFORTS = (Effort(), Effort((0.8, 0.6)), _LONG, replace(_LONG, annealing=200))
 """What the encoder's option ``effort`` means; 0 searches nothing."""
 
 
 @dataclass(frozen=True)
 class Target:
     """What a latent is to decode to: ``packed`` planes (1, 96, H/8, W/8), the decoder's ``synthesise`` from (1, C, h, w) to such planes, and what errors count at
-    each position of the latent, ``importance`` (1, 1, h, w)."""
+    each position of the latent, ``importance`` (1, 1, h, w). ``find_filter`` makes of such planes the filter that they would have: a function of such planes."""
 
     packed: Tensor
     synthesise: Callable[[Tensor], Tensor]
     importance: Tensor | None = None
+    find_filter: Callable[[Tensor], Callable[[Tensor], Tensor]] | None = None
 
 
 def search_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed], quality: Tensor, target: Target, effort: Effort, worth: float,
@@ -74,14 +82,18 @@ def search_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed
     (1, Cz, h/4, w/4): its hyper latent; ``worth``: bits that a squared step is worth where elements are rounded first; ``on_step`` is called
     before each step, and may end the search by an error. The same input gives the same result."""
     with torch.inference_mode(False):
-        search = _Search(prior, y.detach().float().clone(), z, temporal, quality, target)
+        search = _Search(prior, y.detach().float().clone(), z, temporal, quality, target, effort.worth)
         for step in range(effort.annealing):
             on_step()
             if step % RENEWAL == 0:
                 search.renew(worth)
+            if effort.filtered and step == effort.annealing // 2:
+                search.find_filter()
             search.anneal(step + 1, effort.rate, HOT * (COLD / HOT) ** (step / max(effort.annealing - 1, 1)))
         search.renew(worth)
         search.settle()
+        if effort.filtered:
+            search.find_filter()
         for part in range(prior.division.parts):
             if part:
                 search.renew()
@@ -92,19 +104,21 @@ def search_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed
 
 
 class _Search:
-    def __init__(self, prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed], quality: Tensor, target: Target) -> None:
+    def __init__(self, prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed], quality: Tensor, target: Target,
+                 worth: float) -> None:
         self.prior, self.y, self.target = prior, y.contiguous(), target
         self.packed = target.packed.detach().clone()
         self.random = torch.Generator(y.device).manual_seed(0)
         self.slope: Tensor | None = None
         """Of y, where it is known."""
+        self.filter: Callable[[Tensor], Tensor] | None = None
         self.first, self.second = torch.zeros(y.numel(), device=y.device), torch.zeros(y.numel(), device=y.device)
         with torch.no_grad():
             symbols = torch.floor(z.detach().float().cpu() + 0.5).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
             self.quality = quality.cpu()
             self.features = prior.features(Fixed(symbols, 0, SYMBOL_LIMIT), temporal, self.quality, y.shape[-2:])
         # Training's objective, but for a luma sample each: bits for a squared error of samples in 0..1, means over a plane's samples.
-        self.weights = quality_lambda(quality) / 8 * torch.tensor([6.0, 4.0, 4.0], device=y.device)
+        self.weights = worth * quality_lambda(quality) / 8 * torch.tensor([6.0, 4.0, 4.0], device=y.device)
         self.importance = None if target.importance is None else target.importance.detach().float().clone()
 
     @torch.no_grad()
@@ -126,9 +140,16 @@ class _Search:
         if worth == math.inf:
             self.y = self.decided.clone()
 
+    @torch.no_grad()
+    def find_filter(self) -> None:
+        """Go on with the filter of what is decided."""
+        if self.target.find_filter is not None:
+            self.filter, self.slope = self.target.find_filter(self.target.synthesise(self.decided)), None
+
     def settle(self) -> None:
-        """Go on with what is decided; estimate curvatures, in bits for a squared step: half of the second derivatives of the error's worth."""
-        self.y = self.decided.clone()
+        """Go on with what is decided; estimate curvatures, in bits for a squared step: half of the second derivatives of the error's worth. They are those without
+        a filter: one that smooths makes the mean over a channel far too small for where it does not."""
+        self.y, self.filter = self.decided.clone(), None
         still, weights = self._slope(self.y)
         total = torch.zeros_like(self.y)
         for _ in range(PROBES):
@@ -176,7 +197,8 @@ class _Search:
 
     def _worth_of_error(self, y: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Of what a latent decodes to, in bits, and the weights of Y, U and V in it: where none are given, chroma's follow from its error."""
-        errors = (self.target.synthesise(y) - self.packed).square()
+        decoded = self.target.synthesise(y)
+        errors = ((decoded if self.filter is None else self.filter(decoded)) - self.packed).square()
         if self.importance is not None:
             errors = errors * F.interpolate(self.importance, scale_factor=2, mode="nearest")
         sums = torch.stack([part.sum() for part in errors.split([LUMA_CHANNELS, CHROMA_CHANNELS // 2, CHROMA_CHANNELS // 2], 1)])

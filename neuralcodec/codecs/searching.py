@@ -14,6 +14,8 @@ from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.folding import to_float
 from neuralcodec.codecs.latent_search import Effort, Target, search_latent
 from neuralcodec.core.gate import Gate
+from neuralcodec.entropy.filters import FilterPlanes
+from neuralcodec.nn.linear_filters import LinearFilters
 from neuralcodec.nn.selection import apply_widths, units
 
 SEARCHED_SAMPLES = 1 << 22
@@ -42,11 +44,18 @@ class Searcher:
         return self._twin
 
     def intra(self, luma: Tensor, chroma: Tensor, y: Tensor, z: Tensor, quality: Tensor, effort: Effort, worth: float, importance: Tensor | None,
-              surround: Callable[[Tensor], Tensor] = lambda y: y) -> Tensor:
+              surround: Callable[[Tensor], Tensor] = lambda y: y, choose_filters: Callable[[tuple[Tensor, Tensor]], FilterPlanes] | None = None) -> Tensor:
         """A better latent than y (1, C, h, w), which is in quantiser steps, with the same hyper latent z. ``luma`` (1, 1, H, W) and ``chroma`` (1, 2, H/2, W/2):
         the source's samples; ``worth``: bits that a squared step is worth; ``importance`` (1, 1, h, w): what errors count at each position; ``surround`` puts
-        latents of a tile into those of its window, which the samples are of then."""
+        latents of a tile into those of its window, which the samples are of then; ``choose_filters`` gives decoded planes their loop filters, without clipping."""
         twin = self.twin
-        target = Target(twin.layers.pack(luma, chroma), lambda v: twin.intra.synthesise(surround(v), quality), importance)
+
+        def find_filter(packed: Tensor) -> Callable[[Tensor], Tensor]:
+            planes = tuple(p.contiguous() for p in twin.layers.unpack(packed))
+            linear = LinearFilters(planes[0], choose_filters(planes))
+            return lambda x: twin.layers.pack(*linear(*twin.layers.unpack(x)))
+
+        target = Target(twin.layers.pack(luma, chroma), lambda v: twin.intra.synthesise(surround(v), quality), importance,
+                        None if choose_filters is None else find_filter)
         with _gate.hold(luma.numel(), self.on_step):
             return search_latent(self.model.intra.prior, y, z, [], quality, target, effort, worth, self.on_step)

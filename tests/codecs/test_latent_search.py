@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -46,6 +48,23 @@ def test_a_search_finds_what_costs_less_and_its_stream_decodes_to_it(loaded, lev
     parsed = coder.parse("I", found.payload, found.modes, QUALITY, SIZE, None)
     assert parsed.digest_parts() == found.parsed.digest_parts()
     assert torch.equal(coder.reconstruct("I", parsed, QUALITY, None).y, found.planes.y)
+
+
+def test_a_long_search_sees_the_loop_filters_that_the_picture_will_have(tiny_exact_model, monkeypatch):
+    loaded = load_model(tiny_exact_model)
+    apply_widths(loaded.model, loaded.widths[0])
+    source, found = picture(2), {}
+    for filtered in (True, False):
+        coder = FlagshipCoder(loaded.model)
+        coder.loop_filter = coder.directed = True
+        coder.effort = replace(EFFORTS[2], annealing=4, filtered=filtered)
+        found[filtered] = coder.encode_intra(source, QUALITY, SIZE)
+        assert any(f is not None for f in found[filtered].parsed.filters.planes)
+    assert cost(coder, found[True], source) < cost(coder, found[False], source)
+    coder.loop_filter, coder.effort = False, replace(coder.effort, filtered=True)
+    without = coder.encode_intra(source, QUALITY, SIZE)
+    coder.effort = replace(coder.effort, filtered=False)
+    assert coder.encode_intra(source, QUALITY, SIZE).payload == without.payload
 
 
 def test_the_twin_decodes_what_the_model_decodes_at_its_widths(tiny_exact_model):
