@@ -82,6 +82,8 @@ def _stage(name: str, text: str) -> None:
                         help="Resize half of the samples, up or down, by up to e to this power."),
            click.option("--detail", type=click.FloatRange(0, 2), default=0.0, show_default=True,
                         help="Strengthen the detail of half of the samples by up to this share, and let some of luma's into chroma."),
+           click.option("--graphics", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+                        help="Draw letters, lines and boxes over this share of the samples."),
            click.option("--revive-chroma", is_flag=True, help="Begin with chroma's lost frequencies in latents that carry nothing (intra)."),
            click.option("--ablate", multiple=True, type=click.Choice(["temporal", "parts", "motion", "grid"]),
                         help="Train without it (long, levels): temporal priors, priors in parts, motion, or vectors for 8x8 (16x16 then). May be given several times."),

@@ -18,9 +18,8 @@ class LinearFilters:
     """``filters`` of Y, U and V, with the classes that blocks of y (1, 1, H, W), samples 0..255, have."""
 
     def __init__(self, y: Tensor, filters: tuple[PlaneFilter | None, ...]) -> None:
-        self.filters = filters
-        self._own, self._of_luma = [None if f is None else _kernels(f.coefficients, y) for f in filters], [
-            None if f is None or f.luma is None else _kernels(f.luma, y) for f in filters]
+        self._own = [None if f is None else _kernels(f.coefficients, y) for f in filters]
+        self._of_luma = [None if f is None or f.luma is None else _kernels(f.luma, y) for f in filters]
         self._classes: Tensor | None = None
         luma = filters[0]
         if luma is not None and len(luma.coefficients) > 1:

@@ -18,6 +18,7 @@ from torch import Tensor
 from neuralcodec.codecs.estimation import CELL
 from neuralcodec.core.errors import InputError, UsageError
 from neuralcodec.training.detail import add_detail
+from neuralcodec.training.graphics import draw_graphics
 from neuralcodec.training.rescale import draw_side, rescale
 
 SMALLEST, WHOLE_SHARE = 24, 0.15
@@ -109,11 +110,12 @@ class Sampler:
     most, see ``paste_foreign``.
     ``saturation``: the logarithm of the largest factor of chroma. (Clips that were scaled down have soft, pale chroma, and transforms that see nothing
     else stop carrying its details.) ``detail``: see training.detail. ``scale``: the logarithm of the largest factor by which a crop is resized, up or down, see training.rescale.
+    ``graphics``: chance that something is drawn over a sample, see training.graphics.
     """
 
     def __init__(self, packs: list[Clips], seed: int, *, gamma: float = 0.15, saturation: float = 0.0, scale: float = 0.0, detail: float = 0.0,
-                 skips: tuple[float, ...] = (1.0,), foreign: float = 0.0) -> None:
-        self.packs, self.gamma, self.saturation, self.scale, self.detail = packs, gamma, saturation, scale, detail
+                 graphics: float = 0.0, skips: tuple[float, ...] = (1.0,), foreign: float = 0.0) -> None:
+        self.packs, self.gamma, self.saturation, self.scale, self.detail, self.graphics = packs, gamma, saturation, scale, detail, graphics
         self.skips, self.foreign = np.array(skips), foreign
         self.rng = np.random.default_rng(seed)
         self.weights = np.array([len(p.frames) for p in packs], float)
@@ -174,6 +176,8 @@ class Sampler:
             uv = table[uv]
         if self.detail and rng.random() < 0.5:
             y, uv = add_detail(rng, y, uv, self.detail)
+        if self.graphics and rng.random() < self.graphics:
+            y, uv = draw_graphics(rng, y, uv)
         return np.ascontiguousarray(y)[:, None], np.ascontiguousarray(uv), f
 
 

@@ -49,7 +49,7 @@ STAGES = ("intra", "motion", "inter", "long", "levels")
 @dataclass(frozen=True, kw_only=True)
 class StageOptions(RunOptions):
     """``stage``: one of STAGES; ``frames``: how many are unrolled, ``chain``: see InterStage, and ``freeze``: which of motion and inter is not trained (long, levels);
-    ``saturation``, ``scale`` and ``detail``: see training.data; ``revive_chroma``: see training.chroma (intra); ``ablate``: what is switched off, see training.ablations (long, levels); ``modulator``: see training.modulator (long);
+    ``saturation``, ``scale``, ``detail`` and ``graphics``: see training.data; ``revive_chroma``: see training.chroma (intra); ``ablate``: what is switched off, see training.ablations (long, levels); ``modulator``: see training.modulator (long);
     ``freeze_normalisation``: steps after which it does not change any more, see training.normalisation (long); None: none;
     ``floating``: train in floating point what starts from the file of an exact model (to be exported with ``--exact`` again)."""
 
@@ -60,6 +60,7 @@ class StageOptions(RunOptions):
     saturation: float = 0.0
     scale: float = 0.0
     detail: float = 0.0
+    graphics: float = 0.0
     revive_chroma: bool = False
     floating: bool = False
     ablate: tuple[str, ...] = ()
@@ -99,7 +100,8 @@ def run_stage(options: StageOptions) -> Flagship:
         for clips, folder in zip(packs, options.data, strict=True):
             clips.flow = np.array(load_flow(clips, options.cache, folder.name))
     inter = options.stage in ("inter", "long", "levels")
-    sampler = Sampler(packs, seed, saturation=options.saturation, scale=options.scale, detail=options.detail, skips=FRAME_SKIPS if inter else (1.0,), foreign=FOREIGN_CHANCE if inter else 0.0)
+    sampler = Sampler(packs, seed, saturation=options.saturation, scale=options.scale, detail=options.detail, graphics=options.graphics,
+                      skips=FRAME_SKIPS if inter else (1.0,), foreign=FOREIGN_CHANCE if inter else 0.0)
     if options.freeze not in (None, "motion", "inter") or (options.freeze and options.stage not in ("long", "levels")):
         raise UsageError(f"--freeze {options.freeze}: motion or inter, of the stages long and levels")
     if options.revive_chroma and not resumed:
