@@ -132,10 +132,10 @@ class AdaNICCoder(SlimCAECoder):
 
     def _ask_agent(self, source: Planes, quality: int) -> np.ndarray:
         """The agent's option for each block, in raster order."""
-        q = torch.tensor([quality], device=self.device)
+        agent, q = self.model.agent, torch.tensor([quality], device=self.device)
         found: dict[int, int] = {}
-        for indexes, blocks in picture_blocks(to_picture(source.y, source.uv), self.model.config.block * ALIGN).values():
-            chosen = [self.model.agent.choose(part, q.expand(len(part))) for part in blocks.split(AGENT_BLOCKS)]
+        for indexes, blocks in picture_blocks(to_picture(*agent.shrunk_planes(source.y, source.uv)), self.model.config.block * ALIGN // agent.shrink).values():
+            chosen = [agent.choose(part, q.expand(len(part))) for part in blocks.split(AGENT_BLOCKS)]
             found |= dict(zip(indexes, torch.cat(chosen).tolist(), strict=True))
         return np.array([found[index] for index in sorted(found)])
 

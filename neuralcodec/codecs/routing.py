@@ -51,7 +51,7 @@ class InvertedResidual(nn.Module):
 
 class RoutingAgent(nn.Module):
     """``layout`` of the backbone; K ``capacities``. With ``costs`` it has the second head of the teacher, which foretells the cost of each downgrade.
-    Blocks are made smaller by ``shrink``, a power of two, first."""
+    What it gets are blocks of ``shrunk`` pictures, smaller by ``shrink``, a power of two."""
 
     def __init__(self, capacities: int, layout: Layout = STUDENT, costs: bool = False, shrink: int = 1) -> None:
         super().__init__()
@@ -63,10 +63,19 @@ class RoutingAgent(nn.Module):
         self.routing = _head(layout[-1][1], capacities)
         self.costs = _head(layout[-1][1], capacities) if costs else None
 
+    def shrunk(self, x: Tensor) -> Tensor:
+        """Picture (B, 3, H, W) -> (B, 3, H / shrink, W / shrink)."""
+        return F.avg_pool2d(x, self.shrink)
+
+    def shrunk_planes(self, y: Tensor, uv: Tensor) -> tuple[Tensor, Tensor]:
+        """Planes y (B, 1, H, W), uv (B, 2, H, W) or (B, 2, H/2, W/2) -> planes of the shrunk picture. Shrinking them is far less work than shrinking what they give."""
+        if self.shrink == 1:
+            return y, uv
+        return F.avg_pool2d(y, self.shrink), F.avg_pool2d(uv, self.shrink * uv.shape[-1] // y.shape[-1])
+
     def features(self, x: Tensor, quality: Tensor) -> Tensor:
-        """Blocks of a picture (B, 3, H, W), as networks see it, and quality indexes (B,) -> (B, C + 1)."""
-        x = F.avg_pool2d(x, self.shrink).contiguous(memory_format=torch.channels_last)  # in which depthwise convolutions are faster
-        x = F.hardswish(self.stem(x))
+        """Blocks of a shrunk picture (B, 3, H, W), and quality indexes (B,) -> (B, C + 1)."""
+        x = F.hardswish(self.stem(x.contiguous(memory_format=torch.channels_last)))  # in which depthwise convolutions are faster
         for block in self.blocks:
             x = block(x)
         pooled = F.hardswish(self.last(x)).mean((2, 3))

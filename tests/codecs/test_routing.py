@@ -14,6 +14,7 @@ from neuralcodec.codecs.coders import check_route, coder_for, place
 from neuralcodec.codecs.complexity import complexity
 from neuralcodec.codecs.files import load_model, save_model
 from neuralcodec.codecs.routing import STUDENT, TEACHER, RoutingAgent, picture_blocks
+from neuralcodec.codecs.slimcae_coding import to_picture
 from neuralcodec.core.errors import UsageError
 
 CONFIG = AdaNICConfig(N, M, 4, agent=True)
@@ -108,9 +109,18 @@ def test_an_agent_may_see_smaller_blocks(loaded, tmp_path):
     save_model(tmp_path / "half.safetensors", model, model.width_tables())
     half = load_model(tmp_path / "half.safetensors").model
     assert half.config.agent_shrink == 2
-    x, q = torch.rand(1, 3, 128, 192), torch.tensor([50])
-    whole, small = loaded.model.agent, x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))
-    assert torch.allclose(half.agent(x, q), whole(small, q), atol=1e-4) and not torch.allclose(half.agent(x, q), whole(x, q), atol=1e-2)
+    picture, q = waves(128, 192), torch.tensor([50])
+    x = to_picture(picture.y, picture.uv)
+    small = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5))
+    for agent in (half.agent, RoutingAgent(5, shrink=4)):
+        assert torch.allclose(to_picture(*agent.shrunk_planes(picture.y, picture.uv)), agent.shrunk(x), atol=1e-6)
+    assert torch.allclose(half.agent.shrunk(x), small, atol=1e-6) and torch.equal(to_picture(*loaded.model.agent.shrunk_planes(picture.y, picture.uv)), x)
+    whole = picture.uv.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert torch.allclose(to_picture(*half.agent.shrunk_planes(picture.y, whole)), small, atol=1e-6)
+    ((_, blocks),) = picture_blocks(small, 32).values()
+    place(half, torch.device("cpu"))
+    chosen = coder_for(half, route="agent").choose_capacities(picture, 50, (128, 192))
+    assert chosen.reshape(-1).tolist() == half.agent.choose(blocks, q.expand(6)).tolist()
     (work,) = set(complexity(half, b"\0\0")) - set(complexity(AdaNIC(replace(CONFIG, agent=False)), b"\0\0"))
     heads = sum(m.weight.numel() for m in half.agent.routing if isinstance(m, torch.nn.Linear))
-    assert work.macs * 64**2 == macs_of(half.agent, 64) + heads
+    assert work.macs * 64**2 == macs_of(half.agent, 32) + heads
