@@ -144,7 +144,7 @@ def adanic(**options) -> None:
 @click.option("--blocks", type=click.IntRange(20), default=2000, show_default=True,
               help="Blocks of the clips; each is coded once at every capacity (some seconds), which is kept in --cache. A tenth judges the agents.")
 @click.option("--shrink", type=click.IntRange(1, 4), default=2, show_default=True,
-              help="Factor by which blocks are made smaller for the student: the agent's time falls by its square. The teacher sees them whole.")
+              help="Factor by which blocks are made smaller for the student: the agent's arithmetic falls by its square. The teacher sees them whole.")
 @click.option("--heads", type=click.Choice(["both", "routing", "costs"]), default="both", show_default=True,
               help="What the teacher learns: labels, what downgrades cost, or both.")
 @click.option("--no-distillation", "distillation", is_flag=True, flag_value=False, default=True, help="The student learns from labels alone, not from the teacher.")

@@ -4,7 +4,7 @@ Inverted-residual blocks (Howard et al., "Searching for MobileNetV3", ICCV 2019,
 hard-swish between them. The paper gives its agents' work at 256x256, 297 and 77 million multiply-accumulates, which is about that of the large and the
 small network of that paper; so these are their layers. Left out are batch normalisation, whose state training would have to carry into files, and
 squeeze-and-excitation. The picture's quality enters the heads: the paper has a supernet and agents for each. A student may look at blocks of half the
-size, which takes a quarter of the time.
+size, which is a quarter of the arithmetic.
 """
 
 from __future__ import annotations

@@ -57,6 +57,18 @@ def block_classes(n: Tensor) -> tuple[Tensor, Tensor]:
     return activity, (2 * along > 3 * across).long() + 2 * (2 * across > 3 * along).long()
 
 
+def filters_of_blocks(plane_filter: PlaneFilter, n: Tensor) -> tuple[Tensor, Tensor | None]:
+    """n (1, 1, H, W) as in ``block_classes`` -> all filters that its blocks have (K, 12), and which of them each block has, (H/4, W/4), None where all have the one."""
+    weights = torch.from_numpy(plane_filter.coefficients).to(n)
+    if len(weights) == 1:
+        return weights, None
+    activity, direction = block_classes(n)
+    if len(weights) < DIRECTED:
+        return weights, activity * len(weights) // ACTIVITIES
+    weights = torch.cat([weights[::2], weights[1::2], weights[1::2, TURNED]])  # of direction 0, 1 and 2
+    return weights, activity + ACTIVITIES * direction
+
+
 def halved_luma(y: Tensor) -> Tensor:
     """y (1, 1, H, W) before it is rounded -> means of 2x2 samples in sixteenths (1, 1, H/2, W/2), rounded half up."""
     return torch.floor(F.avg_pool2d(to_sixteenths(y), 2) + 0.5)
@@ -67,14 +79,7 @@ def filter_samples(x: Tensor, plane_filter: PlaneFilter, luma: Tensor | None = N
     filter of chroma may read."""
     n = to_sixteenths(x)
     height, width = n.shape[2:]
-    weights, clip = torch.from_numpy(plane_filter.coefficients).to(n), CLIPS[plane_filter.clip]
-    rows = None
-    if len(weights) > 1:
-        activity, direction = block_classes(n)
-        rows = activity * len(weights) // ACTIVITIES
-        if len(weights) == DIRECTED:
-            rows = activity + ACTIVITIES * direction
-            weights = torch.cat([weights[::2], weights[1::2], weights[1::2, TURNED]])  # of direction 0, 1 and 2
+    (weights, rows), clip = filters_of_blocks(plane_filter, n), CLIPS[plane_filter.clip]
     own = torch.full_like(weights[:, :1], 2 << COEFFICIENT_FRAC)
     weights = torch.cat([weights, own if clip else own - 2 * weights.sum(1, keepdim=True)], 1)  # (K, 13), the sample's own last
     padded, beside = _bordered(n), None

@@ -112,7 +112,7 @@ class AgentStage:
     def teach(self, progress: float) -> tuple[Tensor, dict[str, float]]:
         """A step of the teacher's."""
         x, quality, costs, labels = self._draw()
-        logits, foretold = self.teacher.both(self.teacher.shrunk(x), quality)
+        logits, foretold = self.teacher.both(x, quality)
         action = F.cross_entropy(logits, labels)
         surrogate = F.mse_loss(foretold, costs.clamp(-MOST_COST, MOST_COST))
         return self.gamma * action + (1 - self.gamma) * surrogate, measure(self._chosen(logits, foretold), labels) | {"cost_mse": float(surrogate.detach())}
@@ -121,7 +121,7 @@ class AgentStage:
         """A step of the student's."""
         x, quality, _, labels = self._draw()
         with torch.no_grad():
-            taught = self.teacher(self.teacher.shrunk(x), quality)
+            taught = self.teacher(x, quality)
         logits = self.student(self.student.shrunk(x), quality)
         distance = F.kl_div(F.log_softmax(logits, 1), F.softmax(taught, 1), reduction="batchmean")
         return self.sigma * distance + (1 - self.sigma) * F.cross_entropy(logits, labels), measure(logits.argmax(1), labels)
@@ -150,7 +150,7 @@ class AgentStage:
         for samples in np.array_split(held := self._samples(self.data.held_out), -(-len(held) // JUDGED)):
             x, quality, costs = self.take(samples)
             labels.append(find_labels(costs))
-            by_teacher.append(self._chosen(*self.teacher.both(self.teacher.shrunk(x), quality)))
+            by_teacher.append(self._chosen(*self.teacher.both(x, quality)))
             by_student.append(self.student(self.student.shrunk(x), quality).argmax(1))
         true = torch.cat(labels)
         found = {"teacher": torch.cat(by_teacher), "student": torch.cat(by_student), "constant": true.mode().values.expand_as(true)}

@@ -14,8 +14,6 @@ MOST = 5
 """Shapes in a sample."""
 LETTERS = string.ascii_letters + string.digits + " .,:-%"
 FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_PLAIN, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_TRIPLEX)
-_TO_YUV = np.array([[0.1826, 0.6142, 0.0620], [-0.1006, -0.3386, 0.4392], [0.4392, -0.3989, -0.0403]])
-"""ITU-R BT.709 from RGB in 0..255, within 16..235 and 16..240."""
 
 
 def draw_graphics(rng: np.random.Generator, y: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -23,16 +21,16 @@ def draw_graphics(rng: np.random.Generator, y: np.ndarray, uv: np.ndarray) -> tu
     y, uv = y.astype(np.float32), uv.astype(np.float32)
     for _ in range(rng.integers(1, MOST, endpoint=True)):
         cover = _draw(rng, y.shape[1]).astype(np.float32) / 255
-        luma, *chroma = _colour(rng)
+        luma, *chroma = _colour(rng).astype(np.float32)
         y += cover * (luma - y)
-        uv += cv2.resize(cover, uv.shape[:1:-1], interpolation=cv2.INTER_AREA) * (np.array(chroma, np.float32)[:, None, None] - uv)
+        uv += cv2.resize(cover, uv.shape[:1:-1], interpolation=cv2.INTER_AREA) * (np.stack(chroma)[:, None, None] - uv)
     return tuple(np.rint(planes).clip(0, 255).astype(np.uint8) for planes in (y, uv))
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:
-    """Y, U, V: black, white, gray, or any colour."""
-    rgb = rng.choice([0.0, 255.0, rng.uniform(0, 255)]).repeat(3) if rng.random() < 0.5 else rng.uniform(0, 255, 3)
-    return np.array([16.0, 128.0, 128.0]) + _TO_YUV @ rgb
+    """Y, U, V of black, white, a gray, or any colour."""
+    rgb = np.repeat(rng.choice([0, 255, rng.integers(256)]), 3) if rng.random() < 0.5 else rng.integers(0, 256, 3)
+    return cv2.cvtColor(rgb.astype(np.uint8)[None, None], cv2.COLOR_RGB2YCrCb)[0, 0, [0, 2, 1]]
 
 
 def _draw(rng: np.random.Generator, size: int) -> np.ndarray:

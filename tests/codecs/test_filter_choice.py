@@ -85,6 +85,7 @@ def test_differences_are_clipped_where_edges_are_sharp():
     real = noisy(source, 7, 1.5)
     plain, clipped = (choose_filters(real, source, 0.5, None, True, directed) for directed in (False, True))
     assert clipped[0].clip
+    assert not any(f is not None and f.clip for f in choose_filters(real, source, 0.5, None, True, True, clipped=False))
     assert error(apply_filters(*real, clipped), source) < 0.8 * error(apply_filters(*real, plain), source)
 
 

@@ -50,7 +50,7 @@ def test_a_search_finds_what_costs_less_and_its_stream_decodes_to_it(loaded, lev
     assert torch.equal(coder.reconstruct("I", parsed, QUALITY, None).y, found.planes.y)
 
 
-def test_a_long_search_sees_the_loop_filters_that_the_picture_will_have(tiny_exact_model, monkeypatch):
+def test_a_long_search_sees_the_loop_filters_that_the_picture_will_have(tiny_exact_model):
     loaded = load_model(tiny_exact_model)
     apply_widths(loaded.model, loaded.widths[0])
     source, found = picture(2), {}
@@ -65,6 +65,15 @@ def test_a_long_search_sees_the_loop_filters_that_the_picture_will_have(tiny_exa
     without = coder.encode_intra(source, QUALITY, SIZE)
     coder.effort = replace(coder.effort, filtered=False)
     assert coder.encode_intra(source, QUALITY, SIZE).payload == without.payload
+
+
+def test_errors_may_weigh_more(tiny_exact_model):
+    coder, source, found = FlagshipCoder(load_model(tiny_exact_model).model), picture(3), []
+    for worth in (0.25, 8.0):
+        coder.effort = replace(EFFORTS[2], worth=worth)
+        coded = coder.encode_intra(source, QUALITY, SIZE)
+        found.append((len(coded.payload), -float((coded.planes.y - source.y).square().sum())))
+    assert found[0][0] < found[1][0] and found[0][1] < found[1][1]
 
 
 def test_the_twin_decodes_what_the_model_decodes_at_its_widths(tiny_exact_model):

@@ -132,7 +132,7 @@ def new_supernet() -> AdaNIC:
 @pytest.fixture
 def agent_stage(clips, tmp_path) -> AgentStage:
     data = load_downgrades(new_supernet(), [clips], tmp_path, 30)
-    return AgentStage(RoutingAgent(3, TEACHER, costs=True), RoutingAgent(3), data, batch=4)
+    return AgentStage(RoutingAgent(3, TEACHER, costs=True), RoutingAgent(3, shrink=2), data, batch=4)
 
 
 def test_teacher_and_student_learn_each_in_its_own_steps(agent_stage):
@@ -168,6 +168,7 @@ def test_heads_and_distillation_can_be_left_out(agent_stage):
 
 def test_a_new_agent_s_convolutions_give_a_deviation_of_one(agent_stage, monkeypatch):
     monkeypatch.setattr(adanic_agent, "STARTING", 5)
+    agent_stage.student.shrink = 1  # smaller, blocks of 64 would end in too few positions
     seen = []
     agent_stage.rng = np.random.default_rng(4)
     agent_stage.start(agent_stage.student)
@@ -175,7 +176,8 @@ def test_a_new_agent_s_convolutions_give_a_deviation_of_one(agent_stage, monkeyp
         conv.register_forward_hook(lambda module, given, result: seen.append(torch.std_mean(result, (0, 2, 3))))
     agent_stage.rng = np.random.default_rng(4)  # the same blocks
     with torch.no_grad():
-        agent_stage.student.features(*agent_stage._draw(5)[:2])
+        x, quality = agent_stage._draw(5)[:2]
+        agent_stage.student.features(agent_stage.student.shrunk(x), quality)
     assert len(seen) > 30
     for deviation, mean in seen:
         assert deviation.numpy() == pytest.approx(1, abs=0.02) and mean.numpy() == pytest.approx(0, abs=0.02)
@@ -257,11 +259,11 @@ def test_agents_are_trained_for_a_supernet_and_exported_with_it(root, tmp_path):
     supernet, run, model = tmp_path / "supernet", tmp_path / "run", tmp_path / "model.safetensors"
     run_adanic(options(root, supernet, minutes=0.001), BLOCKED)
     for _ in range(2):  # the second one resumes
-        run_agent(options(root, run, AgentOptions, minutes=0.001, blocks=20, init=(str(supernet),)))
+        run_agent(options(root, run, AgentOptions, minutes=0.001, blocks=20, shrink=4, init=(str(supernet),)))
     assert {"teacher", "student", "constant", "samples"} == json.loads((run / DECISIONS).read_text()).keys()
     identity, exported = export_agent(run, model)
     loaded = load_model(model)
-    assert loaded.identity == identity and loaded.model.agent is not None
+    assert loaded.identity == identity and loaded.model.agent.shrink == loaded.model.config.agent_shrink == 4
     before = export_adanic(supernet, tmp_path / "before.safetensors")[1]
     assert torch.equal(before.analysis.stage1.weight, exported.analysis.stage1.weight)
     run_agent(options(root, tmp_path / "again", AgentOptions, blocks=20, heads="routing", distillation=False, minutes=0.0001, init=(str(model),)))

@@ -1,6 +1,7 @@
 """Detail that training adds to its samples."""
 
 import numpy as np
+import pytest
 import torch
 from click.testing import CliRunner
 
@@ -40,17 +41,18 @@ def test_flat_pictures_stay_as_they_are():
     assert np.array_equal(sharp, y) and np.array_equal(coloured, uv)
 
 
-def test_half_of_the_samples_have_it():
+@pytest.mark.parametrize(("option", "least", "most"), [({"detail": 1.0}, 10, 30), ({"graphics": 0.25}, 3, 18), ({"graphics": 1.0}, 36, 41)], ids=str)
+def test_so_many_of_40_samples_have_it(option, least, most):
     frames = np.random.default_rng(0).integers(100, 156, (4, 96, 64), np.uint8)
     clips = Clips(frames, [4])
-    plain, detailed = Sampler([clips], 5, gamma=0.0), Sampler([clips], 5, gamma=0.0, detail=1.0)
+    plain, detailed = Sampler([clips], 5, gamma=0.0), Sampler([clips], 5, gamma=0.0, **option)
     changed = 0
     for _ in range(40):
         state = plain.rng.bit_generator.state
         before = plain.batch(64, 1, 2)
         detailed.rng.bit_generator.state = state
         changed += not torch.equal(before.y, detailed.batch(64, 1, 2).y)
-    assert 10 < changed < 30
+    assert least < changed < most
 
 
 def test_chroma_is_revived_in_intra_alone(tmp_path):
