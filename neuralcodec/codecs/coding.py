@@ -332,7 +332,7 @@ class FlagshipCoder:
             y, z = self.model.intra.analyse(self.model.layers.pack(source.y, source.uv), q)
         if self.effort.shares:
             filters = partial(self._search_filters, source=source, quality=quality) if self.loop_filter else None
-            y = self.searcher.intra(source.y, source.uv, y, z, q, self.effort, self.lambdas[CONTEXTUAL], importance, choose_filters=filters)
+            y, z = self.searcher.intra(source.y, source.uv, y, z, q, self.effort, self.lambdas[CONTEXTUAL], importance, choose_filters=filters)
         parsed, modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None, self._worth(importance, y, bool(self.effort.shares)))
         return self._coded("I", encoder, {CONTEXTUAL: parsed}, modes, quality, source=source, search=True)
 

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from neuralcodec.codecs.hyper_search import HyperSearch
 from neuralcodec.codecs.prior import SYMBOL_LIMIT, LatentPrior
 from neuralcodec.codecs.soft import latent_of, round_by_cost
 from neuralcodec.nn.fixed import Fixed
@@ -51,16 +52,17 @@ RENEWAL = 10
 class Effort:
     """``shares``: of the symbols that would gain, how many move in each step of a part. ``annealing``: steps before that, each of ``rate`` quantiser steps or so.
     ``worth``: how much more errors count than in training; the longer the search, the coarser the best quantiser for the same worth of errors. ``filtered``: it
-    sees loop filters."""
+    sees loop filters. ``hyper``: rounds in which hyper latents are searched first."""
 
     shares: tuple[float, ...] = ()
     annealing: int = 0
     rate: float = 0.04
     worth: float = 1.0
     filtered: bool = False
+    hyper: int = 0
 
 
-_LONG = Effort((0.6, 0.5, 0.5, 0.5, 0.5, 0.4), worth=1.6, filtered=True)
+_LONG = Effort((0.6, 0.5, 0.5, 0.5, 0.5, 0.4), worth=1.6, filtered=True, hyper=8)
 EFFORTS = (Effort(), Effort((0.8, 0.6)), _LONG, replace(_LONG, annealing=200))
 """What the encoder's option ``effort`` means; 0 searches nothing."""
 
@@ -77,12 +79,16 @@ class Target:
 
 
 def search_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed], quality: Tensor, target: Target, effort: Effort, worth: float,
-                  on_step: Callable[[], None] = lambda: None) -> Tensor:
-    """A better latent than y (1, C, h, w), in quantiser steps: multiples of a step from the means that the prior will say, on the device of y. ``z``
-    (1, Cz, h/4, w/4): its hyper latent; ``worth``: bits that a squared step is worth where elements are rounded first; ``on_step`` is called
+                  on_step: Callable[[], None] = lambda: None) -> tuple[Tensor, Tensor]:
+    """A better latent than y (1, C, h, w), in quantiser steps: multiples of a step from the means that the prior will say, on the device of y; and its hyper
+    latent, which is integers. ``z`` (1, Cz, h/4, w/4): the hyper latent to begin with; ``worth``: bits that a squared step is worth where elements are rounded first; ``on_step`` is called
     before each step, and may end the search by an error. The same input gives the same result."""
     with torch.inference_mode(False):
         search = _Search(prior, y.detach().float().clone(), z, temporal, quality, target, effort.worth)
+        if effort.hyper:
+            search.renew(worth)
+            search.measure()
+            search.find_hyper(effort.hyper, on_step)
         for step in range(effort.annealing):
             on_step()
             if step % RENEWAL == 0:
@@ -100,13 +106,13 @@ def search_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed
             for share in effort.shares:
                 on_step()
                 search.move(part, share)
-        return search.y
+        return search.y, search.z
 
 
 class _Search:
     def __init__(self, prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed], quality: Tensor, target: Target,
                  worth: float) -> None:
-        self.prior, self.y, self.target = prior, y.contiguous(), target
+        self.prior, self.y, self.target, self.temporal = prior, y.contiguous(), target, temporal
         self.packed = target.packed.detach().clone()
         self.random = torch.Generator(y.device).manual_seed(0)
         self.slope: Tensor | None = None
@@ -114,12 +120,21 @@ class _Search:
         self.filter: Callable[[Tensor], Tensor] | None = None
         self.first, self.second = torch.zeros(y.numel(), device=y.device), torch.zeros(y.numel(), device=y.device)
         with torch.no_grad():
-            symbols = torch.floor(z.detach().float().cpu() + 0.5).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
             self.quality = quality.cpu()
-            self.features = prior.features(Fixed(symbols, 0, SYMBOL_LIMIT), temporal, self.quality, y.shape[-2:])
+            self.use_hyper(torch.floor(z.detach().float().cpu() + 0.5).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT))
         # Training's objective, but for a luma sample each: bits for a squared error of samples in 0..1, means over a plane's samples.
         self.weights = worth * quality_lambda(quality) / 8 * torch.tensor([6.0, 4.0, 4.0], device=y.device)
         self.importance = None if target.importance is None else target.importance.detach().float().clone()
+
+    def use_hyper(self, z: Tensor) -> None:
+        self.z = z
+        self.features = self.prior.features(Fixed(z, 0, SYMBOL_LIMIT), self.temporal, self.quality, self.y.shape[-2:])
+
+    @torch.no_grad()
+    def find_hyper(self, rounds: int, on_step: Callable[[], None]) -> None:
+        """Go on with a better hyper latent for what y is now."""
+        y, curvature = self.y.cpu(), self.curvature.cpu().view_as(self.y)
+        self.use_hyper(HyperSearch(self.prior, y, self.temporal, self.quality, curvature).search(self.z, rounds, on_step))
 
     @torch.no_grad()
     def renew(self, worth: float = math.inf) -> None:
@@ -147,18 +162,22 @@ class _Search:
             self.filter, self.slope = self.target.find_filter(self.target.synthesise(self.decided)), None
 
     def settle(self) -> None:
-        """Go on with what is decided; estimate curvatures, in bits for a squared step: half of the second derivatives of the error's worth. They are those without
-        a filter: one that smooths makes the mean over a channel far too small for where it does not."""
+        """Go on with what is decided."""
         self.y, self.filter = self.decided.clone(), None
-        still, weights = self._slope(self.y)
+        self.slope = self.measure()
+
+    def measure(self) -> Tensor:
+        """Estimate curvatures, in bits for a squared step: half of the second derivatives of the error's worth. They are those without a filter: one that smooths
+        makes the mean over a channel far too small for where it does not. Returns the slope of what is decided."""
+        still, weights = self._slope(self.decided)
         total = torch.zeros_like(self.y)
         for _ in range(PROBES):
             probe = PROBE * (2.0 * torch.randint(0, 2, self.y.shape, generator=self.random, device=self.y.device) - 1)
-            total += (self._slope(self.y + probe, weights)[0] - still) * probe
+            total += (self._slope(self.decided + probe, weights)[0] - still) * probe
         importance = torch.ones_like(self.y[:, :1]) if self.importance is None else self.importance
         by_channel = (total / importance).mean((0, 2, 3), keepdim=True) / (2 * PROBES * PROBE**2)
         self.curvature = (by_channel * importance).clamp_min(LEAST_CURVATURE).reshape(-1)
-        self.slope = still
+        return still
 
     @torch.no_grad()
     def move(self, part: int, share: float) -> None:

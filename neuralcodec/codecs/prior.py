@@ -246,6 +246,12 @@ class LatentPrior(ExactModule):
     def statistics(self, features: Fixed, quality: Tensor, part: int = 0, known: Fixed | None = None) -> LatentStatistics:
         """Statistics on all positions (h, w), to be used on the elements of one part. ``known`` (B, C, h, w): the decoded latent of the parts before,
         zero elsewhere."""
+        mean, scale = self.mean_and_scale(features, quality, part, known)
+        mode = self.mode(_detached(mean).requantise(CONTEXT_FRAC, CONTEXT_LIMIT), _detached(scale))
+        return LatentStatistics(mean, scale.values * 2**SCALE_FRAC, mode)
+
+    def mean_and_scale(self, features: Fixed, quality: Tensor, part: int = 0, known: Fixed | None = None) -> tuple[Fixed, Fixed]:
+        """The same without modes; the scale's integers are indexes."""
         if known is None:
             x = self.fuse_mix(self.fuse(features))  # (B, fused, h, w)
             mean = self.mean_head(x)
@@ -253,9 +259,7 @@ class LatentPrior(ExactModule):
         else:
             mean, raw = self.later[part - 1](features, known, quality)
         index = quantise_ste(raw.values, SCALE_FRAC, 0, LAST_SCALE, revive=True)
-        scale = Fixed(index, SCALE_FRAC, LAST_SCALE, signed=False)
-        mode = self.mode(_detached(mean).requantise(CONTEXT_FRAC, CONTEXT_LIMIT), _detached(scale))
-        return LatentStatistics(mean, index * 2**SCALE_FRAC, mode)
+        return mean, Fixed(index, SCALE_FRAC, LAST_SCALE, signed=False)
 
     def hyper_scale_real(self, quality: Tensor) -> Tensor:
         """Real-valued scale index of the hyper latent for training: (B, Cz, 1, 1)."""

@@ -44,8 +44,8 @@ class Searcher:
         return self._twin
 
     def intra(self, luma: Tensor, chroma: Tensor, y: Tensor, z: Tensor, quality: Tensor, effort: Effort, worth: float, importance: Tensor | None,
-              surround: Callable[[Tensor], Tensor] = lambda y: y, choose_filters: Callable[[tuple[Tensor, Tensor]], FilterPlanes] | None = None) -> Tensor:
-        """A better latent than y (1, C, h, w), which is in quantiser steps, with the same hyper latent z. ``luma`` (1, 1, H, W) and ``chroma`` (1, 2, H/2, W/2):
+              surround: Callable[[Tensor], Tensor] = lambda y: y, choose_filters: Callable[[tuple[Tensor, Tensor]], FilterPlanes] | None = None) -> tuple[Tensor, Tensor]:
+        """A better latent than y (1, C, h, w), which is in quantiser steps, and its hyper latent, z to begin with. ``luma`` (1, 1, H, W) and ``chroma`` (1, 2, H/2, W/2):
         the source's samples; ``worth``: bits that a squared step is worth; ``importance`` (1, 1, h, w): what errors count at each position; ``surround`` puts
         latents of a tile into those of its window, which the samples are of then; ``choose_filters`` gives decoded planes their loop filters, without clipping."""
         twin = self.twin

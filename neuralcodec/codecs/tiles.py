@@ -71,7 +71,7 @@ class TileCoder(FlagshipCoder):
             z = intra.hyper_analysis(y, q)
         if self.effort.shares:
             surround = _surround(torch.round(around), rows, columns)
-            y = self.searcher.intra(window.y, window.uv, y, z, q, self.effort, self.lambdas[CONTEXTUAL], None, surround)
+            y, z = self.searcher.intra(window.y, window.uv, y, z, q, self.effort, self.lambdas[CONTEXTUAL], None, surround)
         encoder = FrameEncoder()
         worth = self._worth(None, y, bool(self.effort.shares))
         (latent, mask), modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, (rows.size, columns.size), {}, None, worth)

@@ -67,10 +67,23 @@ def test_a_long_search_sees_the_loop_filters_that_the_picture_will_have(tiny_exa
     assert coder.encode_intra(source, QUALITY, SIZE).payload == without.payload
 
 
+def test_long_efforts_search_hyper_latents_first(tiny_exact_model):
+    coder, source, found = FlagshipCoder(load_model(tiny_exact_model).model), picture(4), {}
+    assert EFFORTS[3].hyper == EFFORTS[2].hyper > EFFORTS[1].hyper == 0
+    for rounds in (0, EFFORTS[2].hyper):
+        coder.effort = replace(EFFORTS[2], hyper=rounds)
+        found[rounds] = coder.encode_intra(source, QUALITY, SIZE)
+        parsed = coder.parse("I", found[rounds].payload, found[rounds].modes, QUALITY, SIZE, None)
+        assert parsed.digest_parts() == found[rounds].parsed.digest_parts()
+    plain, better = found.values()
+    assert better.parsed.bits["contextual hyper"] != plain.parsed.bits["contextual hyper"]
+    assert cost(coder, better, source) < 1.01 * cost(coder, plain, source)
+
+
 def test_errors_may_weigh_more(tiny_exact_model):
     coder, source, found = FlagshipCoder(load_model(tiny_exact_model).model), picture(3), []
     for worth in (0.25, 8.0):
-        coder.effort = replace(EFFORTS[2], worth=worth)
+        coder.effort = replace(EFFORTS[2], worth=worth, hyper=0)
         coded = coder.encode_intra(source, QUALITY, SIZE)
         found.append((len(coded.payload), -float((coded.planes.y - source.y).square().sum())))
     assert found[0][0] < found[1][0] and found[0][1] < found[1][1]

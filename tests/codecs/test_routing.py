@@ -32,13 +32,20 @@ def test_work_is_about_what_the_paper_says():
     assert 255e6 < macs_of(RoutingAgent(5, TEACHER), 256) < 310e6
 
 
-def test_blocks_of_a_picture_are_in_raster_order_and_of_the_size_that_edges_leave():
-    x = torch.arange(3 * 5 * 7.0).reshape(1, 3, 5, 7)
-    found = picture_blocks(x, 4)
-    assert {shape: indexes for shape, (indexes, _) in found.items()} == {(4, 4): [0], (4, 3): [1], (1, 4): [2], (1, 3): [3]}
-    assert torch.equal(found[4, 3][1], x[..., :4, 4:]) and torch.equal(found[1, 3][1], x[..., 4:, 4:])
-    ((indexes, blocks),) = picture_blocks(x[..., :4, :6], 2).values()
-    assert indexes == list(range(6)) and torch.equal(blocks[4], x[0, :, 2:4, 2:4])
+def test_blocks_of_a_picture_are_in_raster_order():
+    x = torch.arange(3 * 4 * 6.0).reshape(1, 3, 4, 6)
+    blocks = picture_blocks(x, 2)
+    assert blocks.shape == (6, 3, 2, 2) and torch.equal(blocks[4], x[0, :, 2:4, 2:4])
+
+
+@pytest.mark.parametrize(("length", "expected"), [(1, [0, 0, 0, 0]), (2, [0, 1, 1, 0]), (3, [0, 1, 2, 2]), (4, [0, 1, 2, 3]), (5, [0, 1, 2, 3, 4, 4, 4, 4]),
+                                                  (7, [0, 1, 2, 3, 4, 5, 6, 6])])
+def test_what_an_edge_cuts_off_is_continued_by_mirror_images_of_its_block(length, expected):
+    x = torch.arange(3.0 * length * 4).reshape(1, 3, length, 4)
+    for picture, turn in ((x, False), (x.transpose(2, 3), True)):
+        blocks = picture_blocks(picture, 4)
+        whole = torch.cat([b.transpose(1, 2) if turn else b for b in blocks], 1)
+        assert torch.equal(whole, x[0, :, expected])
 
 
 def test_an_agent_tells_blocks_and_qualities_apart():
@@ -77,7 +84,7 @@ def test_the_route_is_what_the_agent_says_within_the_level(loaded, monkeypatch):
     picture, agent = waves(128, 192), loaded.model.agent
     monkeypatch.setattr(agent, "forward", lambda x, q: torch.nn.functional.one_hot((x.flatten(1).mean(1) * 1000).long() % 5, 5) * 9.0)
     monkeypatch.setattr(adanic_coding, "AGENT_BLOCKS", 4)
-    ((_, blocks),) = picture_blocks(adanic_coding.to_picture(picture.y, picture.uv), 64).values()
+    blocks = picture_blocks(adanic_coding.to_picture(picture.y, picture.uv), 64)
     expected = agent(blocks, None).argmax(1).reshape(2, 3)
     assert len(expected.unique()) > 2
     coder = coder_for(loaded.model, route="agent")
@@ -117,7 +124,7 @@ def test_an_agent_may_see_smaller_blocks(loaded, tmp_path):
     assert torch.allclose(half.agent.shrunk(x), small, atol=1e-6) and torch.equal(to_picture(*loaded.model.agent.shrunk_planes(picture.y, picture.uv)), x)
     whole = picture.uv.repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert torch.allclose(to_picture(*half.agent.shrunk_planes(picture.y, whole)), small, atol=1e-6)
-    ((_, blocks),) = picture_blocks(small, 32).values()
+    blocks = picture_blocks(small, 32)
     place(half, torch.device("cpu"))
     chosen = coder_for(half, route="agent").choose_capacities(picture, 50, (128, 192))
     assert chosen.reshape(-1).tolist() == half.agent.choose(blocks, q.expand(6)).tolist()
