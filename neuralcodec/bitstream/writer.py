@@ -147,12 +147,16 @@ class StreamWriter:
         return len(data)
 
     def finish(self) -> None:
-        """Writes the header's copy, the index and the end packet. Nothing can be written after that."""
+        """Writes the header's copy, the index and the end packet; of a still picture, which has nothing to find and few bytes, the end packet alone. Nothing can be
+        written after that."""
         self._open()
         if self._group and not self._group.frames:
             raise StreamError("a group of pictures without a frame")
         self._release()
         self._finished = True
+        if self.header.video.still:
+            self._put(packets.write_end(0))
+            return
         copy_offset = self.position
         if len(self._header_bytes) <= HEADER_COPY_MAX:
             values = vars(HeaderCopy(self._header_bytes))

@@ -22,8 +22,8 @@ from neuralcodec.bitstream import (
     UnknownPacket,
 )
 from neuralcodec.bitstream.header import read_header, write_header
-from neuralcodec.bitstream.packets import frame_packet
-from neuralcodec.bitstream.syntax import ATTACHMENT_MAX
+from neuralcodec.bitstream.packets import IndexEntry, StreamIndex, frame_packet, write_end, write_index
+from neuralcodec.bitstream.syntax import ATTACHMENT_MAX, PacketType
 from neuralcodec.core.errors import LimitError, StreamError
 from tests.bitstream.damage import damaged_variants, repair, split, uvar
 from tests.bitstream.samples import FULL, HEADER, STILL, Pipe, make_still, make_stream
@@ -48,6 +48,23 @@ def test_parts_and_attachments_come_back_as_written(pipe, header):
     for item in items:
         if isinstance(item.content, TilePart):
             assert item.framing == item.size - len(item.content.payload) <= 14
+
+
+def test_a_still_ends_without_copy_and_index_and_may_have_them():
+    kinds = [chunk[0] >> 4 for chunk in CHUNKS[1:]]
+    assert kinds[-1] == PacketType.END and not {PacketType.INDEX, PacketType.HEADER_COPY} & set(kinds)
+    assert StreamReader(io.BytesIO(DATA)).index() is None
+    assert StreamReader(io.BytesIO(DATA)).scan().frame_count == 1
+    copy = frame_packet(PacketType.HEADER_COPY << 4, CHUNKS[0])
+    start = sum(len(chunk) for chunk in CHUNKS[: 1 + kinds.index(PacketType.GOP)])
+    index = write_index(StreamIndex(1, 0, len(copy), (IndexEntry(start, 0, 0),)))
+    older = b"".join([*CHUNKS[:-1], copy, index, write_end(len(index))])
+    assert list(StreamReader(io.BytesIO(older), strict=True))[: len(kinds) - 1] == list(StreamReader(io.BytesIO(DATA), strict=True))[:-1]
+    assert StreamReader(io.BytesIO(older)).index() is not None
+    damaged = older[:20] + bytes([older[20] ^ 1]) + older[21:]
+    assert StreamReader(io.BytesIO(damaged)).header == STILL
+    with pytest.raises(StreamError):
+        StreamReader(io.BytesIO(DATA[:20] + bytes([DATA[20] ^ 1]) + DATA[21:]))
 
 
 def test_in_a_video_these_types_are_passed_over():
