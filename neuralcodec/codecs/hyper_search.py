@@ -2,8 +2,8 @@
 
 A hyper latent tells the prior what the latent is like. Where the transform's guess, rounded, tells it badly, another symbol saves more bits of the latent than it
 costs itself, or brings means nearer to what is to be coded. Its rate and error are known exactly without decoding a picture, as the prior and the rounding by cost
-give them. So in each round the gradient names a change by one at each position, the one of its channels that promises most; changes far enough apart not to
-touch each other are made at once, and each of them is kept where it did lower the cost. (Campos et al., "Content Adaptive Optimization for Neural Image
+give them. So in each round the gradient names a change by one at each position, the one of its channels that promises most; changes so far apart that they hardly
+touch each other are made at once, and each of them is kept where it lowers the cost around it. (Campos et al., "Content Adaptive Optimization for Neural Image
 Compression", CVPR Workshops 2019, and others descend by gradients alone.)
 """
 
@@ -37,7 +37,7 @@ class HyperSearch:
         self.parts = [(where, y.reshape(-1)[where], worth.reshape(-1)[where]) for where in places]
 
     def search(self, z: Tensor, rounds: int, on_step: Callable[[], None] = lambda: None) -> Tensor:
-        """From z (1, Cz, ceil(h/4), ceil(w/4)), integers, to one that costs less, or the same; ``on_step`` is called before each round."""
+        """From z (1, Cz, ceil(h/4), ceil(w/4)), integers, to one that costs less as far as sums over windows tell, or the same; ``on_step`` is called before each round."""
         failed = torch.zeros_like(z, dtype=torch.bool)
         for _ in range(rounds):
             on_step()
@@ -71,14 +71,14 @@ class HyperSearch:
         return self._code(z)[0]
 
     def _slope(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """The cost, and what bits grow by for a step of z. Errors have no part in the slope: where a mean moves, its symbol may not stay."""
+        """The cost, and about what it grows by for a step of z."""
         with torch.enable_grad():
             z = z.detach().clone().requires_grad_()
             cells, bits = self._code(z, smooth=True)
             return cells, torch.autograd.grad(bits, z)[0]
 
     def _code(self, z: Tensor, smooth: bool = False) -> tuple[Tensor, Tensor]:
-        """The cost, and bits through which gradients pass."""
+        """The cost, and, where it is to be ``smooth``, a sum whose gradient says how it changes."""
         size = self.y.shape[-2:]
         features = self.prior.features(Fixed(z, 0, SYMBOL_LIMIT), self.temporal, self.quality, size)
         known, cost, bits = torch.zeros_like(self.y), torch.zeros_like(self.y), torch.zeros(())
@@ -91,7 +91,8 @@ class HyperSearch:
                 known.view(-1)[where] = mean + symbols
                 cost.view(-1)[where] = gaussian_bits(symbols, deviation) + worth * (residual - symbols).square()
             if smooth:
-                # By scales that of symbols, by means that of what is not rounded.
+                # Scales change the bits of symbols. Means change the errors of symbols that are 0, which stay so; of others the bits, as if they were not rounded,
+                # for another symbol follows a mean that moves, and the error is on the whole the same.
                 relaxed = torch.where(symbols == 0, worth * residual.square(), gaussian_bits(residual, deviation.detach()))
                 bits = bits + gaussian_bits(symbols, deviation).sum() + (relaxed - relaxed.detach()).sum()
         return _cells(cost), bits

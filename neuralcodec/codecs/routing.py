@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -130,5 +131,5 @@ def _continued(x: Tensor, dim: int, size: int) -> Tensor:
     """With mirror images of its last block behind it, so many that the block is ``size`` long."""
     length = x.shape[dim]
     own = (length - 1) % size + 1
-    turn = torch.arange(own, size) % (2 * own)
-    return torch.cat([x, x.index_select(dim, (length - own + torch.minimum(turn, 2 * own - 1 - turn)).to(x.device))], dim)
+    images = np.pad(np.arange(length - own, length), (0, size - own), mode="symmetric")[own:]
+    return torch.cat([x, x.index_select(dim, torch.from_numpy(images).to(x.device))], dim)

@@ -43,10 +43,20 @@ def test_a_search_finds_what_costs_less_and_more_rounds_no_more(prior):
     assert torch.equal(found, search.search(z, 3)) and torch.equal(found, found.round()) and found.abs().max() <= SYMBOL_LIMIT
 
 
-def test_symbols_stay_within_their_range(prior):
+def test_what_does_not_pay_is_taken_back(prior, monkeypatch):
     search, z = searched(prior)
-    assert search.search(torch.full_like(z, SYMBOL_LIMIT), 2).max() == SYMBOL_LIMIT
-    assert search.search(torch.full_like(z, -SYMBOL_LIMIT), 2).min() == -SYMBOL_LIMIT
+    slope = search._slope
+    monkeypatch.setattr(search, "_slope", lambda at: (slope(at)[0], -slope(at)[1]))
+    assert total(search, search.search(z, 3)) <= total(search, z)
+
+
+def test_symbols_stay_within_their_range(prior, monkeypatch):
+    search, z = searched(prior)
+    monkeypatch.setattr(search, "cost", lambda at: -100 * at.abs().sum(1, keepdim=True))
+    monkeypatch.setattr(search, "_slope", lambda at: (search.cost(at), -100 * torch.sign(at)))
+    for sign in (1, -1):
+        found = search.search(torch.full_like(z, sign * (SYMBOL_LIMIT - 1)), 6)
+        assert torch.equal(found, torch.full_like(z, sign * SYMBOL_LIMIT))
 
 
 def test_nothing_moves_where_the_prior_does_not_listen(prior):

@@ -11,7 +11,8 @@ from neuralcodec.codecs.coding import LAMBDAS, FlagshipCoder, Planes
 from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.latent_search import EFFORTS, Effort, soft_round
 from neuralcodec.codecs.searching import Searcher
-from neuralcodec.codecs.tiles import Span, _surround
+from neuralcodec.codecs.tiles import Span, TileCoder, _surround
+from neuralcodec.entropy import FrameDecoder
 from neuralcodec.nn.selection import apply_widths
 
 SIZE, QUALITY = (48, 80), 90
@@ -67,17 +68,22 @@ def test_a_long_search_sees_the_loop_filters_that_the_picture_will_have(tiny_exa
     assert coder.encode_intra(source, QUALITY, SIZE).payload == without.payload
 
 
-def test_long_efforts_search_hyper_latents_first(tiny_exact_model):
-    coder, source, found = FlagshipCoder(load_model(tiny_exact_model).model), picture(4), {}
+@pytest.mark.parametrize("kind", [FlagshipCoder, TileCoder])
+def test_long_efforts_search_hyper_latents_and_code_what_they_found(tiny_exact_model, monkeypatch, kind):
     assert EFFORTS[3].hyper == EFFORTS[2].hyper > EFFORTS[1].hyper == 0
-    for rounds in (0, EFFORTS[2].hyper):
-        coder.effort = replace(EFFORTS[2], hyper=rounds)
-        found[rounds] = coder.encode_intra(source, QUALITY, SIZE)
-        parsed = coder.parse("I", found[rounds].payload, found[rounds].modes, QUALITY, SIZE, None)
-        assert parsed.digest_parts() == found[rounds].parsed.digest_parts()
-    plain, better = found.values()
-    assert better.parsed.bits["contextual hyper"] != plain.parsed.bits["contextual hyper"]
-    assert cost(coder, better, source) < 1.01 * cost(coder, plain, source)
+    coder, source, seen = kind(load_model(tiny_exact_model).model), picture(4), []
+    intra = coder.searcher.intra
+    monkeypatch.setattr(coder.searcher, "intra", lambda *args, **options: seen.append((args[3], intra(*args, **options))) or seen[-1][1])
+    coder.effort = EFFORTS[2]
+    if kind is TileCoder:
+        modes, payload, parsed = coder.encode_tile(source, *(Span(0, size, 0, size) for size in SIZE), QUALITY)
+    else:
+        coded = coder.encode_intra(source, QUALITY, SIZE)
+        modes, payload, parsed = coded.modes, coded.payload, coded.parsed
+    ((before, (_, found)),) = seen
+    written = coder._read_hyper(FrameDecoder(payload), "I", coder.model.intra.prior, QUALITY, SIZE, "contextual").values
+    assert torch.equal(written, found) and not torch.equal(written, before.round())
+    assert coder.parse("I", payload, modes, QUALITY, SIZE, None).digest_parts() == parsed.digest_parts()
 
 
 def test_errors_may_weigh_more(tiny_exact_model):
