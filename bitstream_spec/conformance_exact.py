@@ -30,7 +30,7 @@ from neuralcodec.codecs.flagship import FlagshipConfig
 from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
-from neuralcodec.core.types import SidePacket, SideStream
+from neuralcodec.core.types import ColourTags, SidePacket, SideStream
 from neuralcodec.nn.exact_convs import WideConv2d
 
 SHARED = ("intra", "level1_derived", "level2_exceptions", "level3_threshold", "odd_size", "one_sample", "quality_0", "quality_200", "limits")
@@ -90,7 +90,16 @@ def _packets(m: Maker) -> bytes:
     return m.finish()
 
 
+def _bare(m: Maker) -> bytes:
+    m.open((32, 48), level=2, bare=True, loop_filter=True, directed=True, colour=ColourTags(1, 13, 6, True, 2), rotation=90)
+    m.coder.follow(hypotheses=False, sparse=False, loop_filter=True, directed=True)
+    m.coder.choose_filters = m.drawn_filters
+    m.group(m.pictures(1), (THRESHOLD,), times=[(0, 0)])
+    return m.finish()
+
+
 EXACT_STREAMS: dict[str, Recipe] = {name: STREAMS[name] for name in SHARED}
 EXACT_STREAMS["packets"] = Recipe("packets of every type: of a side stream and of unknown types 8 to 11 between the frames; all mask modes in turn", _packets)
+EXACT_STREAMS["bare"] = Recipe("a bare picture: short header, one packet; level 2, loop filters", _bare)
 BFLOAT16_STREAMS = {name: STREAMS[name] for name in ("level1_derived", "level2_exceptions", "quality_200", "limits")}
 FOUR_PARTS_STREAMS = {name: STREAMS[name] for name in ("level1_derived", "level2_exceptions", "level3_threshold", "odd_size", "one_sample", "limits", "hypotheses", "sparse", "loop_filter", "directed_filters")}

@@ -176,14 +176,17 @@ class Maker:
         self.turn = 0
 
     def open(self, size: tuple[int, int] = SIZE, *, level: int = 1, quality: int = 100, writer: type = Writer, still: bool = False,
-             **header: Any) -> Writer:
+             bare: bool = False, **header: Any) -> Writer:
         self.size, self.quality = size, quality
         apply_widths(self.loaded.model, self.loaded.widths[level - 1])
+        still |= bare
+        if bare:
+            header["gop_size"] = 1
         video = VideoProperties(size[1], size[0], header.pop("time_base", Fraction(1, 25)), Fraction(0 if still else 25), still=still,
                                 colour=header.pop("colour", ColourTags()), rotation=header.pop("rotation", 0))
         arithmetic = Arithmetic.EXACT if self.loaded.exact else Arithmetic.FLOAT_PICTURES
-        self.writer = writer(self.file, StreamHeader(video, self.loaded.identity, "conformance", self.loaded.widths, level, arithmetic,
-                                                     quality=quality, **header))
+        whole = StreamHeader(video, self.loaded.identity, "conformance", self.loaded.widths, level, arithmetic, quality=quality, **header)
+        self.writer = writer(self.file, whole.as_bare() if bare else whole)
         return self.writer
 
     def pictures(self, count: int, noise: int = 0) -> list[Planes]:
@@ -195,7 +198,7 @@ class Maker:
         """One group of pictures. ``modes`` are those that the frames' masks may have, taken in turn by the frames; ``times`` are
         (pts, duration) of each frame; ``between(n)`` may write packets before frame n; frames ``lasting`` are long-term references."""
         times = times or [(start + n, 1) for n in range(len(pictures))]
-        self.writer.start_gop(times[0][0], frame_step=1)
+        self.writer.start_gop(times[0][0], frame_step=0 if self.writer.header.bare else 1)
         coded = None
         for n, picture in enumerate(pictures):
             between(n)

@@ -36,10 +36,11 @@ from neuralcodec.bitstream import Arithmetic, FramePacket, Packet, StreamReader
 from neuralcodec.codecs.coding import FlagshipCoder, Parsed, Planes
 from neuralcodec.codecs.files import LoadedModel, load_model
 from neuralcodec.core.digest import RunningMd5, md5_of_frame
-from neuralcodec.core.errors import StreamError
+from neuralcodec.core.errors import ModelError, StreamError
 from neuralcodec.core.types import Frame
 from neuralcodec.nn.layout import tensors_to_planes
 from neuralcodec.nn.selection import apply_widths
+from neuralcodec.pipeline.decoder import complete_header
 
 FOLDER = Path(__file__).resolve().parent / "conformance"
 
@@ -74,9 +75,10 @@ def digests(data: bytes, loaded: LoadedModel) -> dict[str, object]:
 
     Raises StreamError for a stream that does not decode whole."""
     reader = StreamReader(io.BytesIO(data), strict=True)
-    header, video = reader.header, reader.header.video
-    if header.model_id != loaded.identity:
-        raise StreamError("a stream of another model")
+    try:
+        header, video = complete_header(reader.header, loaded), reader.header.video
+    except ModelError as error:
+        raise StreamError(str(error)) from error
     apply_widths(loaded.model, header.width_tables[header.level - 1])
     exact = header.arithmetic is Arithmetic.EXACT
     coder = FlagshipCoder(loaded.model)

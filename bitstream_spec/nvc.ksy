@@ -111,11 +111,21 @@ types:
       - id: len_body
         type: u4
       - id: body
-        type: header
         size: len_body
+        type:
+          switch-on: is_bare
+          cases:
+            true: bare_header
+            false: header
       - id: crc
         type: u4
         doc: CRC-32C of all bytes of the header before it.
+    instances:
+      features:
+        pos: 14
+        type: uvar
+      is_bare:
+        value: (features.value & 64) != 0
   header:
     seq:
       - id: required_features
@@ -183,6 +193,47 @@ types:
         type: u1
         valid: {min: 1, max: 32}
         if: (required_features.value & 1) != 0
+  bare_header:
+    doc: Of a picture without other packets than one of type frame_i.
+    seq:
+      - id: required_features
+        type: uvar
+      - id: width
+        type: uvar
+      - id: height
+        type: uvar
+      - id: pixel_format
+        type: u1
+        valid: {max: 1}
+      - id: primaries
+        type: u1
+      - id: transfer
+        type: u1
+      - id: matrix
+        type: u1
+      - id: full_range
+        type: u1
+        valid: {max: 2}
+      - id: chroma_location
+        type: u1
+        valid: {max: 15}
+      - id: rotation
+        type: u1
+        valid: {max: 3}
+      - id: model_key
+        size: 8
+      - id: arithmetic
+        type: u1
+        valid: {max: 1}
+      - id: level
+        type: u1
+        valid: {min: 1, max: 16}
+      - id: level_locked
+        type: u1
+        valid: {max: 1}
+      - id: quality
+        type: u1
+        valid: {max: 200}
   width_tables:
     seq:
       - id: num_levels
@@ -249,7 +300,7 @@ types:
       - id: body
         size: len_body.value
         type:
-          switch-on: 'type.to_i < 8 or type == packet_type::frames or _root.header.body.still == 1 ? type : packet_type::unknown'
+          switch-on: 'type.to_i < 8 or type == packet_type::frames or _root.header.is_bare or _root.header.body.as<header>.still == 1 ? type : packet_type::unknown'
           cases:
             packet_type::gop: gop
             packet_type::frame_i: frame

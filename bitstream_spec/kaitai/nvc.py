@@ -93,6 +93,57 @@ class Nvc(KaitaiStruct):
             pass
 
 
+    class BareHeader(KaitaiStruct):
+        """Of a picture without other packets than one of type frame_i."""
+        def __init__(self, _io, _parent=None, _root=None):
+            super(Nvc.BareHeader, self).__init__(_io)
+            self._parent = _parent
+            self._root = _root
+            self._read()
+
+        def _read(self):
+            self.required_features = Nvc.Uvar(self._io, self, self._root)
+            self.width = Nvc.Uvar(self._io, self, self._root)
+            self.height = Nvc.Uvar(self._io, self, self._root)
+            self.pixel_format = self._io.read_u1()
+            if not self.pixel_format <= 1:
+                raise kaitaistruct.ValidationGreaterThanError(1, self.pixel_format, self._io, u"/types/bare_header/seq/3")
+            self.primaries = self._io.read_u1()
+            self.transfer = self._io.read_u1()
+            self.matrix = self._io.read_u1()
+            self.full_range = self._io.read_u1()
+            if not self.full_range <= 2:
+                raise kaitaistruct.ValidationGreaterThanError(2, self.full_range, self._io, u"/types/bare_header/seq/7")
+            self.chroma_location = self._io.read_u1()
+            if not self.chroma_location <= 15:
+                raise kaitaistruct.ValidationGreaterThanError(15, self.chroma_location, self._io, u"/types/bare_header/seq/8")
+            self.rotation = self._io.read_u1()
+            if not self.rotation <= 3:
+                raise kaitaistruct.ValidationGreaterThanError(3, self.rotation, self._io, u"/types/bare_header/seq/9")
+            self.model_key = self._io.read_bytes(8)
+            self.arithmetic = self._io.read_u1()
+            if not self.arithmetic <= 1:
+                raise kaitaistruct.ValidationGreaterThanError(1, self.arithmetic, self._io, u"/types/bare_header/seq/11")
+            self.level = self._io.read_u1()
+            if not self.level >= 1:
+                raise kaitaistruct.ValidationLessThanError(1, self.level, self._io, u"/types/bare_header/seq/12")
+            if not self.level <= 16:
+                raise kaitaistruct.ValidationGreaterThanError(16, self.level, self._io, u"/types/bare_header/seq/12")
+            self.level_locked = self._io.read_u1()
+            if not self.level_locked <= 1:
+                raise kaitaistruct.ValidationGreaterThanError(1, self.level_locked, self._io, u"/types/bare_header/seq/13")
+            self.quality = self._io.read_u1()
+            if not self.quality <= 200:
+                raise kaitaistruct.ValidationGreaterThanError(200, self.quality, self._io, u"/types/bare_header/seq/14")
+
+
+        def _fetch_instances(self):
+            pass
+            self.required_features._fetch_instances()
+            self.width._fetch_instances()
+            self.height._fetch_instances()
+
+
     class Blob(KaitaiStruct):
         def __init__(self, _io, _parent=None, _root=None):
             super(Nvc.Blob, self).__init__(_io)
@@ -558,7 +609,7 @@ class Nvc(KaitaiStruct):
             self.type = KaitaiStream.resolve_enum(Nvc.PacketType, self._io.read_bits_int_be(4))
             self.flags = self._io.read_bits_int_be(4)
             self.len_body = Nvc.Uvar(self._io, self, self._root)
-            _on = (self.type if  ((int(self.type) < 8) or (self.type == Nvc.PacketType.frames) or (self._root.header.body.still == 1))  else Nvc.PacketType.unknown)
+            _on = (self.type if  ((int(self.type) < 8) or (self.type == Nvc.PacketType.frames) or (self._root.header.is_bare) or (self._root.header.body.still == 1))  else Nvc.PacketType.unknown)
             if _on == Nvc.PacketType.alpha:
                 pass
                 self._raw_body = self._io.read_bytes(self.len_body.value)
@@ -628,7 +679,7 @@ class Nvc(KaitaiStruct):
         def _fetch_instances(self):
             pass
             self.len_body._fetch_instances()
-            _on = (self.type if  ((int(self.type) < 8) or (self.type == Nvc.PacketType.frames) or (self._root.header.body.still == 1))  else Nvc.PacketType.unknown)
+            _on = (self.type if  ((int(self.type) < 8) or (self.type == Nvc.PacketType.frames) or (self._root.header.is_bare) or (self._root.header.body.still == 1))  else Nvc.PacketType.unknown)
             if _on == Nvc.PacketType.alpha:
                 pass
                 self.body._fetch_instances()
@@ -840,15 +891,58 @@ class Nvc(KaitaiStruct):
                 raise kaitaistruct.ValidationNotEqualError(1, self.version_major, self._io, u"/types/stream_header/seq/1")
             self.version_minor = self._io.read_u1()
             self.len_body = self._io.read_u4le()
-            self._raw_body = self._io.read_bytes(self.len_body)
-            _io__raw_body = KaitaiStream(BytesIO(self._raw_body))
-            self.body = Nvc.Header(_io__raw_body, self, self._root)
+            _on = self.is_bare
+            if _on == False:
+                pass
+                self._raw_body = self._io.read_bytes(self.len_body)
+                _io__raw_body = KaitaiStream(BytesIO(self._raw_body))
+                self.body = Nvc.Header(_io__raw_body, self, self._root)
+            elif _on == True:
+                pass
+                self._raw_body = self._io.read_bytes(self.len_body)
+                _io__raw_body = KaitaiStream(BytesIO(self._raw_body))
+                self.body = Nvc.BareHeader(_io__raw_body, self, self._root)
+            else:
+                pass
+                self.body = self._io.read_bytes(self.len_body)
             self.crc = self._io.read_u4le()
 
 
         def _fetch_instances(self):
             pass
-            self.body._fetch_instances()
+            _on = self.is_bare
+            if _on == False:
+                pass
+                self.body._fetch_instances()
+            elif _on == True:
+                pass
+                self.body._fetch_instances()
+            else:
+                pass
+            _ = self.features
+            if hasattr(self, '_m_features'):
+                pass
+                self._m_features._fetch_instances()
+
+
+        @property
+        def features(self):
+            if hasattr(self, '_m_features'):
+                return self._m_features
+
+            _pos = self._io.pos()
+            self._io.seek(14)
+            self._m_features = Nvc.Uvar(self._io, self, self._root)
+            self._io.seek(_pos)
+            return getattr(self, '_m_features', None)
+
+        @property
+        def is_bare(self):
+            if hasattr(self, '_m_is_bare'):
+                return self._m_is_bare
+
+            self._m_is_bare = self.features.value & 64 != 0
+            return getattr(self, '_m_is_bare', None)
 
 
     class Svar(KaitaiStruct):

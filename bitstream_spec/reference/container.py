@@ -16,8 +16,8 @@ GOP_MARKER = bytes.fromhex("D3A1F58B0CE692B7")
 END_MARKER = bytes.fromhex("9C17E6DA835FB22E")
 GOP, FRAME_I, FRAME_P, SIDE, INDEX, END, HEADER_COPY, TILE, ALPHA, ATTACHMENT, CHROMA, FRAMES = range(1, 13)
 KNOWN_FLAGS = {GOP: 0, FRAME_I: 15, FRAME_P: 15, SIDE: 7, INDEX: 0, END: 0, HEADER_COPY: 0, TILE: 0, ALPHA: 0, ATTACHMENT: 0, CHROMA: 0, FRAMES: 0}
-TILES, FULL_CHROMA, HYPOTHESES, SPARSE, LOOP_FILTER, DIRECTED = 1, 2, 4, 8, 16, 32
-"""The features of pictures in tiles and in 4:4:4, of predictions by cell, of sparse latents, of loop filters, and of directed ones."""
+TILES, FULL_CHROMA, HYPOTHESES, SPARSE, LOOP_FILTER, DIRECTED, BARE = 1, 2, 4, 8, 16, 32, 64
+"""The features of pictures in tiles and in 4:4:4, of predictions by cell, of sparse latents, of loop filters, of directed ones, and of bare pictures."""
 
 
 def _crc_entry(byte: int) -> int:
@@ -161,8 +161,10 @@ def read_header(data: bytes) -> tuple[dict[str, Any], int]:
         raise StreamError(f"version {major} of the format")
     c = Cursor(data[14 : 14 + length])
     features = c.uvar()
-    if features & ~(TILES | FULL_CHROMA | HYPOTHESES | SPARSE | LOOP_FILTER | DIRECTED):
+    if features & ~(TILES | FULL_CHROMA | HYPOTHESES | SPARSE | LOOP_FILTER | DIRECTED | BARE):
         raise StreamError(f"required features {features:#x}")
+    if features & BARE:
+        return _bare_header(features, c), 18 + length
     h: dict[str, Any] = {"width": c.uvar(1, 65535), "height": c.uvar(1, 65535), "pixel_format": c.unsigned(1, 0, 2)}
     h |= {"time_base": c.ratio(), "frame_rate": c.ratio(0)}
     highest = {"primaries": 255, "transfer": 255, "matrix": 255, "full_range": 2, "chroma_location": 15}
@@ -173,7 +175,7 @@ def read_header(data: bytes) -> tuple[dict[str, Any], int]:
     h |= {"gop_size": c.uvar(0, 2**31 - 1), "quality": c.unsigned(1, 0, 200)}
     h |= {"side_streams": [_side_stream(c) for _ in range(c.uvar(0, 256))], "metadata": c.map()}
     h |= {"chapters": [_chapter(c) for _ in range(c.uvar(0, 4096))], "encoder": c.text(0, 256)}
-    h |= {"hypotheses": bool(features & HYPOTHESES), "sparse": bool(features & SPARSE), "loop_filter": bool(features & LOOP_FILTER), "directed": bool(features & DIRECTED)}
+    h |= _features(features)
     if features & FULL_CHROMA:
         _within(h["still"], 1, 1)
     if features & LOOP_FILTER and features & TILES:
@@ -189,6 +191,24 @@ def read_header(data: bytes) -> tuple[dict[str, Any], int]:
         _within(h["still"], 1, 1)
     _within(h["level"], 1, len(h["width_tables"]))
     return h, 18 + length
+
+
+def _features(features: int) -> dict[str, bool]:
+    named = {"hypotheses": HYPOTHESES, "sparse": SPARSE, "loop_filter": LOOP_FILTER, "directed": DIRECTED, "bare": BARE}
+    return {name: bool(features & bit) for name, bit in named.items()}
+
+
+def _bare_header(features: int, c: Cursor) -> dict[str, Any]:
+    """Section 3, bare_header; ``model_name`` and ``width_tables`` are empty: who has the model fills them in."""
+    if features & (TILES | FULL_CHROMA | HYPOTHESES | SPARSE) or (features & DIRECTED and not features & LOOP_FILTER):
+        raise StreamError(f"features {features:#x} in a bare picture")
+    h: dict[str, Any] = {"width": c.uvar(1, 65535), "height": c.uvar(1, 65535), "pixel_format": c.unsigned(1, 0, 1)}
+    highest = {"primaries": 255, "transfer": 255, "matrix": 255, "full_range": 2, "chroma_location": 15, "rotation": 3}
+    h |= {name: c.unsigned(1, 0, high) for name, high in highest.items()}
+    h |= {"model_key": c.take(8), "model_name": "", "width_tables": [], "arithmetic": c.unsigned(1, 0, 1)}
+    h |= {"level": c.unsigned(1, 1, 16), "level_locked": c.unsigned(1, 0, 1), "quality": c.unsigned(1, 0, 200)}
+    h |= {"time_base": (1, 25), "frame_rate": (0, 1), "sample_aspect_ratio": (1, 1), "still": 1, "gop_size": 1}
+    return h | {"side_streams": [], "metadata": {}, "chapters": [], "encoder": ""} | _features(features)
 
 
 def _width_tables(c: Cursor) -> list[list[int]]:
@@ -216,14 +236,18 @@ def _chapter(c: Cursor) -> dict[str, Any]:
 class Group:
     """Section 4, gop: what the frames of a group are coded against."""
 
-    def __init__(self, c: Cursor) -> None:
+    def __init__(self, c: Cursor | None, quality: int = 0) -> None:
+        self.frames = 0
+        if c is None:  # a bare picture's, section 6.8
+            self.first_frame = self.predicted = self.step = self.duration = 0
+            self.quality = quality
+            return
         if len(c.data) >= 128 or c.take(8) != GOP_MARKER:
             raise StreamError("a group start that is none")
         self.first_frame = c.uvar(0, 2**48 - 1)
         self.predicted = c.svar(-(2**60), 2**60 - 1)
         self.step, self.duration = c.uvar(0, 2**48 - 1), c.uvar(0, 2**48 - 1)
         self.quality = c.unsigned(1, 0, 200)
-        self.frames = 0
 
     def frame(self, kind: str, flags: int, c: Cursor) -> Frame:
         """Section 4, frame: the next one of the group."""
@@ -290,7 +314,7 @@ def _check_index(c: Cursor, position: int, copy_at: int | None, groups: list[tup
 def read_stream(data: bytes) -> Stream:
     """Sections 2 to 4 and 6.2: a whole, undamaged stream."""
     header, position = read_header(data)
-    stream, group, due = Stream(header), None, 0
+    stream, group, due = Stream(header), Group(None, header["quality"]) if header["bare"] else None, 0
     groups: list[tuple[int, int, int]] = []  # offset, first frame, presentation time
     copy_at = index_at = None
     while True:
@@ -302,6 +326,11 @@ def read_stream(data: bytes) -> Stream:
         if crc32c(data[start : c.position]) != int.from_bytes(c.take(4), "little"):
             raise StreamError(f"the packet at byte {start} is damaged")
         position = c.position
+        if header["bare"]:
+            if kind != FRAME_I:
+                raise StreamError(f"a packet of type {kind} where a bare picture is due")
+            stream.frames.append(group.frame("I", flags, Cursor(body)))
+            return stream
         if kind == 0 or kind > FRAMES:
             raise StreamError(f"a packet of type {kind} at byte {start}")
         if (HEADER_COPY < kind < FRAMES and not header["still"]) or (kind == CHROMA and header["pixel_format"] != 2):

@@ -35,7 +35,13 @@ from reference.slimcae import SlimCAE
 
 
 def check_model(header: dict[str, Any], model: Model) -> None:
-    """Raise ModelError unless a stream's header is of a model."""
+    """Raise ModelError unless a stream's header is of a model; fill in what a bare picture leaves to it."""
+    if header["bare"]:
+        if header["model_key"] != model.key:
+            raise ModelError(f"the stream needs a model of key {header['model_key'].hex()}, this one has {model.key.hex()}")
+        header |= {"model_id": model.identity, "width_tables": model.width_tables}
+        if header["level"] > len(model.width_tables):
+            raise StreamError(f"level {header['level']} of a model with {len(model.width_tables)}")
     if header["model_id"] != model.identity:
         raise ModelError(f"the stream needs model {header['model_id'].hex()}, this one is {model.identity.hex()}")
     if header["arithmetic"] != int(model.exact):

@@ -29,6 +29,23 @@ class Model(NamedTuple):
     identity: bytes
 
     @property
+    def width_tables(self) -> list[list[int]]:
+        """Of each level."""
+        return json.loads(self.metadata["widths"])
+
+    @property
+    def key(self) -> bytes:
+        """By which bare pictures name it: container.md, section 3, bare_header."""
+        tables = self.width_tables
+        count = len(tables[0])
+        written = bytearray([len(tables)])
+        written += bytes([count & 127 | 128, count >> 7]) if count > 127 else bytes([count])
+        for table in tables:
+            padded = [*table, *[0] * (-count % 4)]
+            written += bytes(sum(padded[i + j] << 2 * j for j in range(4)) for i in range(0, len(padded), 4))
+        return hashlib.sha256(self.identity + written).digest()[:8]
+
+    @property
     def exact(self) -> bool:
         """Whether its pictures are (exact_pictures.md)."""
         return self.metadata["architecture"] == EXACT

@@ -3,7 +3,7 @@
 ``StreamWriter`` and ``StreamReader`` are its two doors; ``bitstream_spec/container.md`` describes the format.
 """
 
-from neuralcodec.bitstream.header import Arithmetic, Chapter, StreamHeader
+from neuralcodec.bitstream.header import Arithmetic, Chapter, StreamHeader, model_key
 from neuralcodec.bitstream.limits import Limits
 from neuralcodec.bitstream.packets import (
     AlphaPacket,
@@ -47,4 +47,5 @@ __all__ = [
     "TilePacket",
     "TilePart",
     "UnknownPacket",
+    "model_key",
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import hashlib
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from fractions import Fraction
 from typing import Any
 
 from neuralcodec.bitstream import syntax
 from neuralcodec.bitstream.crc import crc32c
+from neuralcodec.bitstream.layout import Layout
 from neuralcodec.bitstream.limits import Limits
 from neuralcodec.bitstream.varint import Cursor
 from neuralcodec.core.errors import LimitError, StreamError, VersionError
@@ -39,7 +41,8 @@ class Chapter:
 class StreamHeader:
     """What a stream says of itself. Ranges are those of ``syntax.HEADER``, checked when it is written and when it is read.
 
-    ``model_id`` is 32 bytes. ``width_tables`` has one ``bytes`` object for each level, level 1 first, all of one length,
+    ``model_id`` is 32 bytes; of a ``bare`` picture, whose file has one packet, its ``model_key``: then ``model_name`` is empty and ``width_tables`` are
+    the model's own, none here. ``width_tables`` has one ``bytes`` object for each level, level 1 first, all of one length,
     each entry the width option (0..3) of one slimmable unit. ``level`` counts from 1. ``quality`` is the quality index
     (0..200). ``gop_size`` is the encoder's aim, 0 for a single intra frame. ``tile_size``: width and height of the tiles
     of a still picture in luma samples, a multiple of 64; 0 without tiles. ``hypotheses``: P frames say for each cell what it is predicted from.
@@ -66,16 +69,30 @@ class StreamHeader:
     sparse: bool = False
     loop_filter: bool = False
     directed: bool = False
+    bare: bool = False
 
     @property
     def levels(self) -> int:
-        """The number of levels that the stream has width tables for."""
+        """The number of levels that the stream has width tables for; 0 in a bare picture."""
         return len(self.width_tables)
+
+    def as_bare(self) -> StreamHeader:
+        """The same of a bare picture: without what that leaves to its model, and without the encoder's name."""
+        return replace(self, bare=True, model_id=model_key(self.model_id, self.width_tables), model_name="", width_tables=(), encoder="")
+
+
+def model_key(model_id: bytes, width_tables: tuple[bytes, ...]) -> bytes:
+    """By which a bare picture names a model and its width tables. Raises StreamError for tables that a header cannot hold."""
+    return hashlib.sha256(model_id + syntax.WidthTables().write(width_tables)).digest()[: syntax.MODEL_KEY_SIZE]
 
 
 _FULL_RANGE = (None, False, True)
 _FULL_CHROMA = 2
 """Of pixel_format."""
+_BARE: dict[str, Any] = {
+    "time_base": Fraction(1, 25), "frame_rate": Fraction(0), "sample_aspect_ratio": Fraction(1), "still": 1, "model_name": "", "width_tables": (), "gop_size": 1,
+    "side_streams": [], "metadata": {}, "chapters": [], "encoder": ""}
+"""What a bare picture's header leaves out."""
 _PLAIN = ("model_id", "model_name", "width_tables", "level", "gop_size", "quality", "metadata", "encoder")
 
 
@@ -83,7 +100,7 @@ def _values(header: StreamHeader) -> dict[str, Any]:
     video, colour = header.video, header.video.colour
     if video.rotation not in (0, 90, 180, 270):
         raise StreamError(f"header.rotation: {video.rotation} is not 0, 90, 180 or 270")
-    if not 1 <= header.level <= header.levels:
+    if not header.bare and not 1 <= header.level <= header.levels:
         raise StreamError(f"header.level: {header.level} is outside 1..{header.levels}")
     if header.tile_size and (not video.still or header.tile_size % syntax.TILE_UNIT):
         raise StreamError(f"header.tile_units: tiles are for stills, and multiples of {syntax.TILE_UNIT} luma samples")
@@ -97,8 +114,8 @@ def _values(header: StreamHeader) -> dict[str, Any]:
         raise StreamError("header.required_features: there are no directed loop filters without loop filters")
     features = {syntax.Feature.TILES: header.tile_size, syntax.Feature.FULL_CHROMA: video.full_chroma, syntax.Feature.HYPOTHESES: header.hypotheses,
                 syntax.Feature.SPARSE: header.sparse, syntax.Feature.LOOP_FILTER: header.loop_filter,
-                syntax.Feature.DIRECTED: header.directed}
-    return {
+                syntax.Feature.DIRECTED: header.directed, syntax.Feature.BARE: header.bare}
+    values = {
         "required_features": sum(feature for feature, needed in features.items() if needed),
         "width": video.width,
         "height": video.height,
@@ -120,12 +137,23 @@ def _values(header: StreamHeader) -> dict[str, Any]:
         "tile_units": header.tile_size // syntax.TILE_UNIT,
         **{name: getattr(header, name) for name in _PLAIN},
     }
+    if header.bare:
+        if other := [name for name, value in _BARE.items() if (tuple(values[name]) if name == "width_tables" else values[name]) != value]:
+            raise StreamError(f"header.{other[0]}: a bare picture cannot have another than {_BARE[other[0]]!r}")
+        if header.tile_size or video.full_chroma:
+            raise StreamError("header.required_features: a bare picture has no tiles, and no 4:4:4")
+        values["model_key"] = header.model_id
+    return values
+
+
+def _layout(features: int) -> Layout:
+    return syntax.BARE_HEADER if features & syntax.Feature.BARE else syntax.HEADER
 
 
 def write_header(header: StreamHeader) -> bytes:
     """The whole header, from signature to CRC. Raises StreamError, naming the field, for a value out of range."""
     values = _values(header)
-    body = syntax.HEADER.write(values, values["required_features"])
+    body = _layout(values["required_features"]).write(values, values["required_features"])
     if len(body) > syntax.HEADER_MAX:
         raise StreamError(f"header of {len(body)} bytes, at most {syntax.HEADER_MAX}")
     data = syntax.SIGNATURE + bytes(syntax.VERSION) + len(body).to_bytes(4, "little") + body
@@ -167,13 +195,18 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
     if unknown := features & ~syntax.KNOWN_FEATURES:
         raise VersionError(f"the stream needs features that this reader does not know (bits {unknown:#x})")
     cursor.position = FIXED_SIZE
-    values = syntax.HEADER.read(cursor, features)
+    bare = bool(features & syntax.Feature.BARE)
+    values = _layout(features).read(cursor, features)
+    if bare:
+        values |= _BARE | {"model_id": values["model_key"]}
     tile_size = values.get("tile_units", 0) * syntax.TILE_UNIT
     if tile_size and not values["still"]:
         raise StreamError("header.tile_units: tiles in a stream that is no still picture")
     full_chroma = values["pixel_format"] == _FULL_CHROMA
     if full_chroma != bool(features & syntax.Feature.FULL_CHROMA) or (full_chroma and not values["still"]):
         raise StreamError("header.pixel_format: 4:4:4 needs feature 2, and is for still pictures")
+    if bare and features & syntax.Feature.TILES:
+        raise StreamError("header.required_features: a bare picture in tiles")
     flags = {name: bool(features & syntax.Feature[name.upper()]) for name in ("hypotheses", "sparse", "loop_filter", "directed")}
     if (flags["hypotheses"] or flags["sparse"]) and values["still"]:
         raise StreamError("header.required_features: predictions by cell or sparse latents in a still picture")
@@ -184,7 +217,7 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
     most = limits.max_tiled_pixels if tile_size else limits.max_pixels
     if values["width"] * values["height"] > most:
         raise LimitError(f"{values['width']}x{values['height']} pixels, above the reader's limit {most}")
-    if values["level"] > len(values["width_tables"]):
+    if not bare and values["level"] > len(values["width_tables"]):
         raise StreamError(f"header.level: {values['level']} is outside 1..{len(values['width_tables'])}")
     return StreamHeader(
         video=VideoProperties(
@@ -206,6 +239,7 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
             full_chroma=full_chroma,
         ),
         tile_size=tile_size,
+        bare=bare,
         **flags,
         arithmetic=Arithmetic(values["arithmetic"]),
         level_locked=bool(values["level_locked"]),

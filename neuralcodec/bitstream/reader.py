@@ -113,7 +113,8 @@ class StreamReader:
         scanner = PacketScanner(self._source, self.limits)
         video = self.header.video
         types = tuple(t for t in syntax.STILL_TYPES if video.still and (t != PacketType.CHROMA or video.full_chroma))
-        return PacketWalk(scanner, len(self.header.side_streams), self.index, first_frame, types)
+        bare = GopStart(0, 0, 0, 0, self.header.quality) if self.header.bare else None
+        return PacketWalk(scanner, len(self.header.side_streams), self.index, first_frame, types, bare)
 
     def _gop_at(self, entry: IndexEntry) -> GopStart | None:
         gop = self._content_at(entry.offset, PacketType.GOP)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 from typing import Any
 
-from neuralcodec.bitstream.fields import Blob, Const, Pairs, Ratio, Raw, Rest, Sequence, Svar, Text, Uint, Uvar
+from neuralcodec.bitstream.fields import Blob, Const, FieldType, Pairs, Ratio, Raw, Rest, Sequence, Svar, Text, Uint, Uvar
 from neuralcodec.bitstream.layout import Field, Layout
 from neuralcodec.bitstream.varint import Cursor, read_uvar, write_uvar
 from neuralcodec.core.errors import LimitError, StreamError
@@ -27,6 +27,7 @@ class Feature(IntFlag):
     SPARSE = 8
     LOOP_FILTER = 16
     DIRECTED = 32
+    BARE = 64
 
 
 KNOWN_FEATURES = sum(Feature)
@@ -46,6 +47,8 @@ MAX_REFERENCES = 16
 TILE_UNIT = 64
 """Luma samples; a hyper latent covers so many, so that the grids of tiles and picture agree."""
 TILES_MAX = 1 << 20
+MODEL_KEY_SIZE = 8
+"""Bytes by which a bare picture names its model and that one's width tables."""
 ATTACHMENT_MAX = 1 << 24
 
 
@@ -242,6 +245,27 @@ HEADER = Layout(
     Field("tile_units", Uint(1, 1, 32), "width and height of a tile in units of 64 luma samples", Feature.TILES),
 )
 
+def _header_field(name: str, type_: FieldType | None = None, meaning: str = "") -> Field:
+    """The field of HEADER, with another type or meaning where they are given."""
+    (field,) = (f for f in HEADER.fields if f.name == name)
+    return Field(name, type_ or field.type, meaning or field.meaning)
+
+
+BARE_HEADER = Layout(
+    "bare_header",
+    _header_field("required_features"),
+    _header_field("width"),
+    _header_field("height"),
+    _header_field("pixel_format", Uint(1, 0, 1), "as in `header`"),
+    *(_header_field(name) for name in ("primaries", "transfer", "matrix", "full_range", "chroma_location", "rotation")),
+    Field("model_key", Raw(MODEL_KEY_SIZE), "the first bytes of the SHA-256 of `model_id` and, in the form of `header`, `width_tables`"),
+    _header_field("arithmetic"),
+    _header_field("level", meaning="the level the stream was made for, at most the number of the model's levels; 1 the most complex"),
+    _header_field("level_locked"),
+    _header_field("quality"),
+)
+"""Of a still picture of one packet, whose framing would be a large part of a small file."""
+
 GOP = Layout(
     "gop",
     Field("marker", Const(GOP_MARKER), "by which a reader finds its place"),
@@ -340,7 +364,7 @@ CHROMA = Layout(
     Field("payload", Rest(), "the entropy coder's payload"),
 )
 
-LAYOUTS = (HEADER, SIDE_STREAM, CHAPTER, GOP, FRAME, FRAMES, SIDE, INDEX, INDEX_ENTRY, END, HEADER_COPY, TILE, ALPHA, ATTACHMENT, CHROMA)
+LAYOUTS = (HEADER, BARE_HEADER, SIDE_STREAM, CHAPTER, GOP, FRAME, FRAMES, SIDE, INDEX, INDEX_ENTRY, END, HEADER_COPY, TILE, ALPHA, ATTACHMENT, CHROMA)
 BODIES = {
     PacketType.GOP: GOP,
     PacketType.FRAME_I: FRAME,

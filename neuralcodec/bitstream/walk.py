@@ -25,6 +25,7 @@ from neuralcodec.core.errors import StreamError, VersionError
 from neuralcodec.core.types import SidePacket
 
 _CRC_SIZE = 4
+_CHUNK = 1 << 16
 _FRAMES = (PacketType.FRAME_I, PacketType.FRAME_P, PacketType.FRAMES)
 
 
@@ -58,7 +59,7 @@ class PacketWalk:
     """Goes through the packets from the scanner's position, where ``first_frame`` frames came before.
 
     ``index`` is asked, when frames seem to be missing, for the stream's index (None: there is none). ``still_types``: those
-    of STILL_TYPES that the stream may have.
+    of STILL_TYPES that the stream may have. ``bare``: the group of a picture whose packet is the only one of its stream.
     """
 
     def __init__(
@@ -68,13 +69,15 @@ class PacketWalk:
         index: Callable[[], StreamIndex | None],
         first_frame: int = 0,
         still_types: tuple[PacketType, ...] = (),
+        bare: GopStart | None = None,
     ):
         self._scanner = scanner
         self._side_streams = side_streams
         self._still_types = still_types
         self._index = index
         self._pending: deque[Packet] = deque()
-        self._group: GroupState | None = None
+        self._bare = bare is not None
+        self._group: GroupState | None = GroupState(bare) if bare is not None else None
         self._broken = False
         self._ended = False
         # Offsets of the packet or damage now looked at, and of the one before: there an end packet's index must stand.
@@ -91,6 +94,9 @@ class PacketWalk:
         if self._pending:
             return self._pending.popleft()
         source = self._scanner.source
+        if self._bare and not self._ended:
+            self._ended = True
+            return self._only()
         while not self._ended:
             self._offset_before, self._offset = self._offset, source.position
             self._type_before, self._type = self._type, None
@@ -113,6 +119,24 @@ class PacketWalk:
             if item is not None:
                 return item
         return None
+
+    def _only(self) -> Packet | Damage | None:
+        """The packet of a bare picture, behind which nothing counts."""
+        source = self._scanner.source
+        offset = source.position
+        try:
+            raw = self._scanner.packet()
+            if raw is None:
+                raise StreamError("the stream ends before its picture")
+            if raw.type != PacketType.FRAME_I:
+                raise StreamError(f"a packet of type {raw.type} where the picture is due")
+            item = self._item(raw, offset)
+            self._scanner.skip(raw.size)
+            return item
+        except (BrokenPacket, StreamError) as error:
+            while rest := source.peek(_CHUNK):
+                self._scanner.skip(len(rest))
+            return self._damage(offset, str(error))
 
     def _skip_broken(self, broken: BrokenPacket, offset: int) -> Damage:
         if broken.size is not None and self._scanner.follows(broken.size):

@@ -41,7 +41,7 @@ class StreamWriter:
 
     Calls in order: ``start_gop``, one ``write_frame`` for each frame in decode order (the first one intra), the next
     ``start_gop`` ...; ``write_side`` and ``write_attachment`` at any time; ``write_tile`` after a still picture's frame;
-    ``finish`` once. All raise StreamError, before anything is written, for
+    ``finish`` once. A bare picture has one frame and nothing else, and ``start_gop`` and ``finish`` write nothing there. All raise StreamError, before anything is written, for
     a value out of the syntax's range or a call out of order, and OutputError when the file cannot be written.
     ``position`` is the number of bytes written, ``frames`` the number of frames.
     """
@@ -73,13 +73,16 @@ class StreamWriter:
         self._open()
         if self._group and not self._group.frames:
             raise StreamError("a group of pictures without a frame")
+        if self.header.bare and (self._group or pts or frame_step or frame_duration or quality not in (None, self.header.quality)):
+            raise StreamError("a bare picture has one group, without times or a quality of its own")
         self._release()
         duration = frame_step if frame_duration is None else frame_duration
         gop = GopStart(self.frames, pts, frame_step, duration, self.header.quality if quality is None else quality)
         data = packets.write_gop(gop)
         self._entries.append(IndexEntry(self.position, gop.first_frame, gop.pts))
         self._group = GroupState(gop)
-        self._put(data)
+        if not self.header.bare:
+            self._put(data)
         return gop
 
     def write_frame(self, frame: FramePacket) -> int:
@@ -88,6 +91,8 @@ class StreamWriter:
         self._open()
         if self._group is None:
             raise StreamError("a frame before the first group of pictures")
+        if self.header.bare and self.frames:
+            raise StreamError("a bare picture has one frame")
         flags, body = self._group.write(frame)
         size = self._add(frame.intra, flags, body)
         self.frames += 1
@@ -150,10 +155,14 @@ class StreamWriter:
         """Writes the header's copy, the index and the end packet; of a still picture, which has nothing to find and few bytes, the end packet alone. Nothing can be
         written after that."""
         self._open()
+        if self.header.bare and not self.frames:
+            raise StreamError("a bare picture without its frame")
         if self._group and not self._group.frames:
             raise StreamError("a group of pictures without a frame")
         self._release()
         self._finished = True
+        if self.header.bare:
+            return
         if self.header.video.still:
             self._put(packets.write_end(0))
             return
@@ -172,6 +181,8 @@ class StreamWriter:
         self._open()
         if not self.header.video.still:
             raise StreamError("tiles, alpha and attachments are for still pictures")
+        if self.header.bare:
+            raise StreamError("a bare picture has neither alpha nor attachments")
 
     def _open(self) -> None:
         if self._finished:

@@ -89,6 +89,7 @@ def header_facts(header: StreamHeader, size: int) -> dict[str, Any]:
         "sparse": header.sparse,
         "loop_filter": header.loop_filter,
         "directed": header.directed,
+        "bare": header.bare,
         "colour": {
             "primaries": colour.primaries,
             "transfer": colour.transfer,
@@ -140,8 +141,9 @@ def _ratio(value: Any) -> str | None:
 class Facts:
     """Collects packets, damage and parsed frames one by one; memory grows with the number of groups only."""
 
-    def __init__(self, reader: StreamReader) -> None:
-        self._reader, self._base = reader, reader.header.video.time_base
+    def __init__(self, reader: StreamReader, header: StreamHeader) -> None:
+        """``header``: the stream's, with what a bare picture leaves to its model where that is known."""
+        self._reader, self._header, self._base = reader, header, header.video.time_base
         self.kinds: dict[str, dict[str, int]] = {}
         self.gops: list[dict[str, Any]] = []
         self.damage: list[dict[str, Any]] = []
@@ -153,7 +155,7 @@ class Facts:
         self.frames = self.end = 0
         self.first: int | None = None
         self._digest = hashlib.md5(usedforsecurity=False)
-        for table in reader.header.width_tables:
+        for table in header.width_tables:
             self._digest.update(table)
         self.parsed = self._parts = 0
         self._add_bits(HEADERS, 8 * reader.header_size)
@@ -201,7 +203,7 @@ class Facts:
             self.frames += 1
             self.first = packet.pts if self.first is None else min(self.first, packet.pts)
             self.end = max(self.end, packet.pts + packet.duration)
-        self._parts += has_latents(packet, self._reader.header)
+        self._parts += has_latents(packet, self._header)
         if self.gops:
             self.gops[-1]["frames"] += isinstance(packet, FramePacket)
             self.gops[-1]["frame_bytes"] += size
@@ -241,7 +243,7 @@ class Facts:
 
     def document(self, name: str, size: int, model_installed: bool) -> dict[str, Any]:
         """Everything as one object, which ``inspect --help`` describes; ``size`` is the file's in bytes."""
-        reader, header = self._reader, self._reader.header
+        reader, header = self._reader, self._header
         seconds = float((self.end - self.first) * self._base) if self.first is not None else 0.0
         # What no packet accounts for: damaged bytes, and frames that follow them in their group.
         lost = 8 * size - sum(self.bits.values())

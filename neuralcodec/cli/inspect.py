@@ -75,14 +75,15 @@ def inspect(
     """
     from neuralcodec.bitstream import Damage, GopStart, StreamReader
     from neuralcodec.cli.facts import Facts, describe_packet, describe_parsed, has_latents
+    from neuralcodec.pipeline.decoder import complete_header
 
     if model_file is not None and not model_file.is_file():
         raise UsageError(f"{model_file}: no such file")
     talk = Talk(quiet, verbose)
     with _file(source) as (file, again, size):
         reader = StreamReader(file)
-        facts = Facts(reader)
         loaded = _model(reader, model_file, talk)
+        facts = Facts(reader, complete_header(reader.header, loaded) if loaded else reader.header)
         kind = _StillLatents if reader.header.video.still else _Latents
         latents = kind(StreamReader(again), loaded, talk) if loaded else None
         gop = 0

@@ -17,7 +17,7 @@ ARITHMETIC = {
 def report(document: dict[str, Any]) -> str:
     """Lines of text for the object that ``inspect --json`` prints."""
     sections = [_stream(document), _model(document), _packets(document), _bits(document), _gops(document)]
-    return "\n\n".join("\n".join(lines) for lines in sections)
+    return "\n\n".join("\n".join(lines) for lines in sections if lines)
 
 
 def _stream(d: dict[str, Any]) -> list[str]:
@@ -30,6 +30,7 @@ def _stream(d: dict[str, Any]) -> list[str]:
     extras += ["gray"] if h["gray"] else []
     extras += [f"in tiles of {h['tile_size']}x{h['tile_size']}"] if h["tile_size"] else []
     extras += ["alpha"] if "alpha" in d["packets"] else []
+    extras += ["bare"] if h["bare"] else []
     tags = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in colour.items())
     coding = f"level {h['level']} of {h['levels']}{' (locked)' if h['level_locked'] else ''}, quality {h['quality']:g}"
     rate = f"{d['bits_per_pixel']:.4f} bits/pixel"
@@ -59,7 +60,7 @@ def _stream(d: dict[str, Any]) -> list[str]:
 def _model(d: dict[str, Any]) -> list[str]:
     model = d["model"]
     lines = [
-        f"model {model['name']}{'' if model['installed'] else ' (not installed)'}",
+        f"model {model['name'] or 'without a name'}{'' if model['installed'] else ' (not installed)'}",
         f"  identity     {model['identity']}",
     ]
     for level, table in enumerate(d["width_tables"], 1):
@@ -101,6 +102,8 @@ def _bits(d: dict[str, Any]) -> list[str]:
 
 def _gops(d: dict[str, Any]) -> list[str]:
     gops = d["gops"]
+    if not gops:
+        return []
     lines = [
         f"{'groups of pictures':<20}{'first':>8}{'frames':>8}{'time':>12}{'quality':>9}{'offset':>12}{'bytes':>10}"
     ]

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from neuralcodec.bitstream import model_key
 from neuralcodec.codecs.adanic import AdaNIC, AdaNICConfig
 from neuralcodec.codecs.exact import ExactFlagship, declare_rounding, picture_convs, picture_gains, set_formats
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
@@ -57,6 +58,11 @@ class LoadedModel:
     @property
     def levels(self) -> int:
         return len(self.widths)
+
+    @property
+    def key(self) -> bytes:
+        """By which bare pictures name it (container.md, section 3)."""
+        return model_key(self.identity, self.widths)
 
     @property
     def exact(self) -> bool:

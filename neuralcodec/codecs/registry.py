@@ -31,15 +31,21 @@ def by_name(name: str = DEFAULT_MODEL) -> LoadedModel:
     return _load(path, path.stat().st_mtime)
 
 
+def describe(identity: bytes, name: str) -> str:
+    """For messages: a model by its name and identity, or by its key alone."""
+    return f"model {name!r} with identity {identity.hex()[:16]}..." if name else f"a model with key {identity.hex()}"
+
+
 def by_identity(identity: bytes, name: str, extra: Path | None = None) -> LoadedModel:
-    """The model that a stream was made with; ``name`` is tried first, ``extra`` is one more file to look at.
+    """The model that a stream was made with, by its identity or, for a bare picture, its key; ``name``, if there is one, is tried first, ``extra`` is one
+    more file to look at.
 
     Raises ModelError, saying which model the stream needs."""
     models = installed()
     paths = ([extra] if extra else []) + [p for n, p in models.items() if n == name] + [p for n, p in models.items() if n != name]
     for path in paths:
         loaded = _load(path, path.stat().st_mtime)
-        if loaded.identity == identity:
+        if identity in (loaded.identity, loaded.key):
             return loaded
-    raise ModelError(f"the stream needs model {name!r} with identity {identity.hex()[:16]}..., which is not installed "
+    raise ModelError(f"the stream needs {describe(identity, name)}, which is not installed "
                      f"(installed: {', '.join(models) or 'none'})")

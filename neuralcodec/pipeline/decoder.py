@@ -5,14 +5,15 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from neuralcodec.bitstream import Arithmetic, Damage, EndOfStream, FramePacket, GopStart, Packet, StreamReader
+from neuralcodec.bitstream import Arithmetic, Damage, EndOfStream, FramePacket, GopStart, Packet, StreamHeader, StreamReader
 from neuralcodec.codecs.coders import coder_for, place
 from neuralcodec.codecs.coding import FlagshipCoder, Parsed
 from neuralcodec.codecs.files import LoadedModel
+from neuralcodec.codecs.registry import describe
 from neuralcodec.core.errors import ModelError, NcodecError, StreamError, UsageError
 from neuralcodec.core.types import Frame, SidePacket
 from neuralcodec.nn.layout import tensors_to_planes
@@ -51,6 +52,20 @@ class DecodedFrame:
 Result = DecodedFrame | SidePacket | Damage
 
 
+def complete_header(header: StreamHeader, loaded: LoadedModel) -> StreamHeader:
+    """The header, with what a bare picture leaves to its model: the whole identity, the name, the width tables.
+
+    Raises ModelError for another model than the stream's, StreamError for a level that the model does not have."""
+    own = loaded.key if header.bare else loaded.identity
+    if header.model_id != own:
+        raise ModelError(f"the stream was made with {describe(header.model_id, header.model_name)}, not with {describe(own, loaded.name if header.model_name else '')}")
+    if not header.bare:
+        return header
+    if header.level > loaded.levels:
+        raise StreamError(f"the stream was made for level {header.level}; its model has {loaded.levels}")
+    return replace(header, model_id=loaded.identity, model_name=loaded.name, width_tables=loaded.widths)
+
+
 class StreamDecoder:
     """Decodes one stream with its model. ``prepared``: the model stands on the device and has the level's widths already, because an encoder is at
     work with it at the same time; then it is not touched.
@@ -59,10 +74,7 @@ class StreamDecoder:
     StreamError for width tables that do not fit it, or a word on its arithmetic that is not the model's."""
 
     def __init__(self, reader: StreamReader, loaded: LoadedModel, options: DecodeOptions, device: torch.device, *, prepared: bool = False) -> None:
-        header = reader.header
-        if header.model_id != loaded.identity:
-            raise ModelError(f"the stream was made with model {header.model_name!r} ({header.model_id.hex()[:16]}...), "
-                             f"not with {loaded.name!r} ({loaded.identity.hex()[:16]}...)")
+        header = complete_header(reader.header, loaded)
         if (header.arithmetic is Arithmetic.EXACT) != loaded.exact:
             raise StreamError(f"the stream says that its pictures are {'' if header.arithmetic is Arithmetic.EXACT else 'not '}exact; those of "
                               f"model {loaded.name!r} are{'' if loaded.exact else ' not'}")
@@ -109,18 +121,18 @@ class StreamDecoder:
                 raise UsageError(f"frame {first}: the stream has {index.frame_count}")
             self.reader.seek_gop(index.gop_of_frame(first))
         start()
-        gop: GopStart | None = None
+        before = 0  # frames of the groups before; a bare picture has no group start
         seen = 0
         for item in self.reader:
             content = item.content if isinstance(item, Packet) else item
             if isinstance(content, GopStart):
-                gop = content
-                if end is not None and gop.first_frame >= end:
+                before = content.first_frame
+                if end is not None and before >= end:
                     return
                 start()
                 add((content,))
             elif isinstance(content, FramePacket):
-                number = gop.first_frame + content.display_order
+                number = before + content.display_order
                 seen = max(seen, number + 1)
                 add((item, number))
             elif isinstance(content, (SidePacket, Damage)):

@@ -20,7 +20,7 @@ from neuralcodec.codecs.tiles import Span, TileCoder, as_int16, spans
 from neuralcodec.core.errors import NcodecError, StreamError, UsageError
 from neuralcodec.core.types import Frame
 from neuralcodec.nn.layout import ALIGN, tensors_to_planes
-from neuralcodec.pipeline.decoder import DecodeOptions, StreamDecoder
+from neuralcodec.pipeline.decoder import DecodeOptions, StreamDecoder, complete_header
 from neuralcodec.pipeline.device import core_count
 from neuralcodec.pipeline.stills import CHROMA, SAMPLE_TO_ALPHA
 
@@ -63,7 +63,7 @@ class StillDecoder:
         if header.tile_size and not isinstance(loaded.model, Flagship):
             raise StreamError("a picture in tiles, which its model cannot have")
         if thumbnail and options.level is None and not header.level_locked:
-            options = replace(options, level=header.levels)
+            options = replace(options, level=complete_header(header, loaded).levels)
         self.level = StreamDecoder(reader, loaded, options, device).level
         self.reader, self.loaded, self.options, self.device = reader, loaded, options, device
         self.size = header.video.height, header.video.width

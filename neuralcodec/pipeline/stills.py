@@ -127,7 +127,8 @@ class StillEncoder:
             raise UsageError(f"{source.name}: {video.width}x{video.height} samples are more than a decoder takes")
         size = self.tile_size if tiled else 0
         file = io.BytesIO()
-        writer = StreamWriter(file, self._header(video, size))
+        bare = not (tiled or source.attachments or source.has_alpha or video.full_chroma or video.sample_aspect_ratio != 1)
+        writer = StreamWriter(file, self._header(video, size, bare))
         for kind, data in source.attachments:
             writer.write_attachment(Attachment(kind, data))
         writer.start_gop(0)
@@ -158,13 +159,14 @@ class StillEncoder:
     def _alpha_quality(self) -> int:
         return min(QUALITY_STEPS, self.quality + ALPHA_BOOST)
 
-    def _header(self, video: VideoProperties, tile_size: int) -> StreamHeader:
+    def _header(self, video: VideoProperties, tile_size: int, bare: bool) -> StreamHeader:
         loaded = self.loaded
-        return StreamHeader(
+        header = StreamHeader(
             video=video, model_id=loaded.identity, model_name=loaded.name, width_tables=loaded.widths, level=self.options.level,
             arithmetic=Arithmetic.EXACT if loaded.exact else Arithmetic.FLOAT_PICTURES, level_locked=loaded.level_locked, gop_size=1,
             quality=self.quality, encoder=self.program, tile_size=tile_size, loop_filter=self._loop_filter(tile_size),
             directed=self._loop_filter(tile_size))
+        return header.as_bare() if bare else header
 
     def _loop_filter(self, tile_size: int) -> bool:
         # Tiles have no filters: each would have to be filtered by those of its neighbours too, in part.

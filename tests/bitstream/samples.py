@@ -133,6 +133,23 @@ def make_still(size: int = 300, seed: int = 0, header: StreamHeader = STILL) -> 
     return file.getvalue(), parts, attachments
 
 
+UNTIMED = replace(STILL, tile_size=0, metadata={}, gop_size=1, loop_filter=True, directed=True,
+                  video=replace(STILL.video, time_base=Fraction(1, 25), sample_aspect_ratio=Fraction(1), rotation=90))
+"""A picture that can be bare."""
+BARE = UNTIMED.as_bare()
+BARE_FRAME = FramePacket(True, 0, bytes(range(256)) * 5, (64 + 3, 0), 0, BARE.quality, (), 0, 0)
+
+
+def make_bare(header: StreamHeader = BARE, frame: FramePacket = BARE_FRAME) -> bytes:
+    """The stream of a picture of one packet."""
+    file = io.BytesIO()
+    writer = StreamWriter(file, header)
+    writer.start_gop(0)
+    writer.write_frame(frame)
+    writer.finish()
+    return file.getvalue()
+
+
 def flat(groups: list[list[FramePacket]]) -> list[FramePacket]:
     """All frames of all groups."""
     return [frame for group in groups for frame in group]

@@ -128,7 +128,7 @@ def test_header_of_a_later_minor_version_is_read():
     assert read_header(repair(bytes(data), True), Limits()) == HEADER
 
 
-@pytest.mark.parametrize(("at", "value"), [(8, 2), (8, 0), (14, 64)])
+@pytest.mark.parametrize(("at", "value"), [(8, 2), (8, 0), (14, 128)])
 def test_unknown_version_or_feature_is_refused(at, value):
     data = bytearray(make_stream()[0])
     data[at] = value

@@ -17,7 +17,7 @@ from neuralcodec.bitstream.header import read_header
 from neuralcodec.bitstream.layout import Layout
 from neuralcodec.bitstream.limits import Limits
 from neuralcodec.bitstream.packets import frame_packet
-from tests.bitstream.samples import make_still, make_stream
+from tests.bitstream.samples import make_bare, make_still, make_stream
 
 SPEC = Path(__file__).resolve().parents[2] / "bitstream_spec"
 
@@ -128,7 +128,13 @@ def test_kaitai_parser_reads_stills_the_same(nvc):
     check_kaitai(nvc, make_still()[0], {1, 2, 6, 8, 9, 10})
 
 
-def check_kaitai(nvc, data: bytes, expected: set[int]) -> None:
+def test_kaitai_parser_reads_bare_pictures_the_same(nvc):
+    data = make_bare()
+    check_kaitai(nvc, data, {2}, syntax.BARE_HEADER)
+    assert nvc.from_bytes(data).header.is_bare and not nvc.from_bytes(make_still()[0]).header.is_bare
+
+
+def check_kaitai(nvc, data: bytes, expected: set[int], header: Layout = syntax.HEADER) -> None:
     from neuralcodec.bitstream.varint import write_uvar
 
     still = StreamReader(io.BytesIO(data)).header.video.still
@@ -138,7 +144,7 @@ def check_kaitai(nvc, data: bytes, expected: set[int]) -> None:
     stream = nvc.from_bytes(data)
     features = stream.header.body.required_features.value
     fields = data[14 : 14 + stream.header.len_body]
-    assert record(stream.header.body, syntax.HEADER, features) == parsed(syntax.HEADER, fields, features)
+    assert record(stream.header.body, header, features) == parsed(header, fields, features)
     assert (stream.header.version_major, stream.header.version_minor) == syntax.VERSION
     position = 18 + stream.header.len_body
     assert int.from_bytes(data[position - 4 : position], "little") == stream.header.crc

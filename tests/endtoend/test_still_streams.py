@@ -11,14 +11,16 @@ import pytest
 import torch
 
 from neuralcodec.bitstream import AlphaPacket, Damage, FramePacket, Packet, StreamReader, TilePacket
+from neuralcodec.bitstream.header import write_header
 from neuralcodec.codecs.coding import CONTEXTUAL, Parsed
 from neuralcodec.codecs.files import LoadedModel, load_model
+from neuralcodec.codecs.registry import by_identity
 from neuralcodec.codecs.tiles import TileCoder, as_fixed, as_int16, spans
-from neuralcodec.core.errors import StreamError, UsageError, VerifyError
+from neuralcodec.core.errors import ModelError, StreamError, UsageError, VerifyError
 from neuralcodec.core.types import ColourTags, VideoProperties
 from neuralcodec.nn.layout import tensors_to_planes
 from neuralcodec.nn.selection import apply_widths
-from neuralcodec.pipeline.decoder import DecodeOptions
+from neuralcodec.pipeline.decoder import DecodeOptions, complete_header
 from neuralcodec.pipeline.encoder import EncodeOptions, StreamEncoder
 from neuralcodec.pipeline.still_decoder import Part, StillDecoder
 from neuralcodec.pipeline.stills import ALPHA_TO_SAMPLE, SAMPLE_TO_ALPHA, StillEncoder
@@ -88,6 +90,37 @@ def test_loop_filters_are_for_whole_pictures(loaded):
 def test_a_picture_coded_as_a_frame_is_filtered_as_it_is_otherwise(loaded):
     for size, filtered in (((WIDTH, HEIGHT), True), ((2048, 1025), False)):
         assert StreamEncoder(loaded, VideoProperties(*size, Fraction(1, 25), still=True), EncodeOptions(1, 80), CPU).header.loop_filter == filtered
+
+
+def test_pictures_of_one_packet_are_bare(loaded):
+    opaque, wide = np.full((HEIGHT, WIDTH), 255, np.uint8), Picture()
+    wide.properties = replace(wide.properties, sample_aspect_ratio=Fraction(4, 3))
+    others = [(Picture(alpha=opaque), 0), (Picture(attachments=[(1, b"profile")]), 0), (Picture(full=True), 0), (wide, 0), (Picture(), TILE)]
+    plain = encode(loaded, Picture(), 0)
+    header = StreamReader(io.BytesIO(plain)).header
+    assert header.bare and header.model_id == loaded.key and len(split(plain)) == 2
+    for source, tile in others:
+        data = encode(loaded, source, tile)
+        assert not StreamReader(io.BytesIO(data)).header.bare and StreamReader(io.BytesIO(data)).header.model_id == loaded.identity
+        assert decode(loaded, data).frame.planes[0].shape == (HEIGHT, WIDTH)
+    same = [decode(loaded, data).frame.planes for data in (plain, encode(loaded, wide, 0))]
+    assert all(np.array_equal(a, b) for a, b in zip(*same, strict=True))
+
+
+def test_a_bare_picture_wants_its_model_with_the_same_tables_and_a_level_of_it(loaded, monkeypatch):
+    data, others = encode(loaded, Picture(), 0), replace(loaded, widths=(loaded.widths[1], *loaded.widths[1:]))
+    monkeypatch.setattr("neuralcodec.codecs.registry.installed", dict)
+    with pytest.raises(ModelError, match=f"a model with key {loaded.key.hex()}, which is not installed"):
+        by_identity(loaded.key, "")
+    with pytest.raises(ModelError, match=f"with a model with key {loaded.key.hex()}, not with a model with key {others.key.hex()}"):
+        decode(others, data)
+    header = replace(StreamReader(io.BytesIO(data)).header, level=loaded.levels + 1)
+    with pytest.raises(StreamError, match="made for level 4; its model has 3"):
+        decode(loaded, write_header(header) + split(data)[1])
+    levels = [encode(loaded, Picture(), 0, level) for level in range(1, loaded.levels + 1)]
+    for level, stream in enumerate(levels, 1):
+        assert complete_header(StreamReader(io.BytesIO(stream)).header, loaded).width_tables[level - 1] == loaded.widths[level - 1]
+    assert len({decode(loaded, stream).frame.planes[0].tobytes() for stream in levels}) == loaded.levels
 
 
 @pytest.mark.parametrize("tile", [0, TILE])
