@@ -98,7 +98,7 @@ def header_facts(header: StreamHeader, size: int) -> dict[str, Any]:
             "chroma_location": colour.chroma_location,
         },
         "level": header.level,
-        "levels": header.levels,
+        "levels": header.levels or None,
         "level_locked": header.level_locked,
         "arithmetic": header.arithmetic.name.lower().replace("_", " "),
         "quality": header.quality / 2,

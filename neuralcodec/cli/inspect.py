@@ -52,6 +52,7 @@ def inspect(
     JSON:
       file, bytes, frames, seconds, bits_per_pixel (frame packets for a luma sample), index (whether there is one)
       header           the stream header: size, rationals as "a/b", colour (H.273), level, quality, side streams ...
+                         (levels is null for a bare picture without its model)
       model            {name, identity, installed}, and channels: of each level, where all layers have one width
       width_tables     for each level, the width option (0: 100 %, 1: 50 %, 2: 25 %) of each slimmable unit
       packets          by kind: {count, bytes, framing, smallest, largest}, in bytes

@@ -25,6 +25,7 @@ def models(as_json: bool, model: str | None) -> None:
     \b
     JSON, for each model:
       name, identity            the hash by which streams name it (64 hexadecimal digits)
+      key                       the shorter one by which bare pictures name it (16 digits)
       architecture, file, bytes
       parameters                of all parts
       levels                    [{level, widths, decoder_kmac_per_pixel: {I, P}, parts}]; each part:
@@ -82,6 +83,7 @@ def describe(loaded: LoadedModel, path: Path) -> dict[str, Any]:
     return {
         "name": loaded.name,
         "identity": loaded.identity.hex(),
+        "key": loaded.key.hex(),
         "architecture": loaded.metadata["architecture"],
         "file": path.name,
         "bytes": path.stat().st_size,
@@ -115,7 +117,7 @@ def _show(one: dict[str, Any]) -> None:
     console.print(
         f"{one['name']}   {one['architecture']}, {one['parameters']:,} parameters, {one['bytes'] / 1e6:.2f} MB"
     )
-    console.print(f"identity {one['identity']}")
+    console.print(f"identity {one['identity']}, key {one['key']}")
     table = Table(
         box=SIMPLE_HEAD, title="thousands of multiply-accumulates for a pixel", title_justify="left", pad_edge=False
     )

@@ -32,7 +32,8 @@ def _stream(d: dict[str, Any]) -> list[str]:
     extras += ["alpha"] if "alpha" in d["packets"] else []
     extras += ["bare"] if h["bare"] else []
     tags = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in colour.items())
-    coding = f"level {h['level']} of {h['levels']}{' (locked)' if h['level_locked'] else ''}, quality {h['quality']:g}"
+    levels = f" of {h['levels']}" if h["levels"] else ""
+    coding = f"level {h['level']}{levels}{' (locked)' if h['level_locked'] else ''}, quality {h['quality']:g}"
     rate = f"{d['bits_per_pixel']:.4f} bits/pixel"
     lines = [
         f"{d['file']}: {d['bytes']} bytes, {d['frames']} frames, {d['seconds']:.3f} s, {rate}",

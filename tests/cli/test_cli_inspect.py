@@ -107,14 +107,14 @@ def test_models_describe_levels_parameters_and_card(cli, tmp_path):
     path.with_suffix(".json").write_text(json.dumps(card))
     path.with_suffix(".md").write_text("Knows nothing.\n")
     (one,) = json.loads(cli.ok("models", "--json", "--model", path).stdout)
-    assert one["identity"] == by_name(cli.model).identity.hex()
+    assert one["identity"] == by_name(cli.model).identity.hex() and one["key"] == by_name(cli.model).key.hex()
     assert one["card"] == {**card, "prose": "Knows nothing.\n"}
     assert [level["level"] for level in one["levels"]] == [1, 2, 3]
     costs = [level["decoder_kmac_per_pixel"]["P"] for level in one["levels"]]
     assert costs[0] > costs[1] > costs[2] > 0
     assert one["parameters"] == sum(part["parameters"] for part in one["levels"][0]["parts"])
     text = cli.ok("models", "--model", path).stdout
-    for word in ("tiny", "contextual prior (exact)", "CC0", "Knows nothing.", "level 3"):
+    for word in ("tiny", one["key"], "contextual prior (exact)", "CC0", "Knows nothing.", "level 3"):
         assert word in text
 
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageCms
 
 from neuralcodec.cli.batch import Batch, Task, collect
 from neuralcodec.cli.common import Talk
+from neuralcodec.codecs.registry import by_name
 from neuralcodec.core.errors import InputError, OutputError, UsageError
 
 WIDTH, HEIGHT = 40, 24
@@ -77,6 +78,26 @@ def test_alpha_and_gray_are_kept(cli, tmp_path):
     assert document["packets"]["alpha"]["count"] == 1 and "alpha contextual" in document["skipped_percent"]
     assert sum(document["bits"].values()) == pytest.approx(8 * document["bytes"], abs=0.1)
     assert "gray" in cli.ok("inspect", tmp_path / "g.nvc", "--model", cli.model).stdout
+
+
+def test_a_plain_picture_is_bare_and_told_with_and_without_its_model(cli, tmp_path):
+    picture().save(tmp_path / "p.png")
+    cli.encode(tmp_path / "p.png", tmp_path / "p.nvc")
+    known, unknown = (cli.ok("inspect", tmp_path / "p.nvc", "--json", *model) for model in (("--model", cli.model), ()))
+    document = json.loads(known.stdout)
+    loaded = by_name(cli.model)
+    assert document["header"]["bare"] and set(document["packets"]) == {"I frame"} and document["header"]["bytes"] + document["packets"]["I frame"]["framing"] < 56
+    assert document["model"] == {"name": "tiny", "identity": loaded.identity.hex(), "installed": True} and document["header"]["levels"] == loaded.levels
+    assert document["width_tables"] == [list(table) for table in loaded.widths] and document["latents_md5"]
+    assert sum(document["bits"].values()) == pytest.approx(8 * document["bytes"], abs=0.1)
+    assert f"a model with key {loaded.key.hex()}" in unknown.stderr and len(unknown.stderr.splitlines()) == 1
+    document = json.loads(unknown.stdout)
+    assert document["model"] == {"name": "", "identity": loaded.key.hex(), "installed": False} and document["header"]["levels"] is None
+    assert sum(document["bits"].values()) == pytest.approx(8 * document["bytes"], abs=0.1)
+    texts = [cli.ok("inspect", tmp_path / "p.nvc", *model).stdout for model in (("--model", cli.model), ())]
+    assert "bare" in texts[0] and "level 1 of 3" in texts[0] and "level 1, quality" in texts[1] and not any("groups of pictures" in text for text in texts)
+    failed = cli("decode", tmp_path / "p.nvc", "-o", tmp_path / "no.png")
+    assert failed.exit_code == 7 and loaded.key.hex() in failed.stderr and not (tmp_path / "no.png").exists()
 
 
 def test_full_chroma_keeps_what_420_loses(cli, tmp_path):
