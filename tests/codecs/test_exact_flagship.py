@@ -269,7 +269,7 @@ def test_a_decoder_checks_what_a_stream_says_of_its_arithmetic(saved):
 
     class Reader:
         class header:
-            model_id, model_name, arithmetic = loaded.identity, "small", Arithmetic.FLOAT_PICTURES
+            model_id, model_name, arithmetic, bare = loaded.identity, "small", Arithmetic.FLOAT_PICTURES, False
 
     with pytest.raises(StreamError, match="exact"):
         StreamDecoder(Reader, loaded, None, torch.device("cpu"))
