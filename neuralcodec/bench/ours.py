@@ -8,6 +8,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import torch
 
@@ -24,6 +25,7 @@ from neuralcodec.entropy import MaskMode
 from neuralcodec.pipeline import DecodeOptions, EncodeOptions, StreamDecoder, StreamEncoder
 from neuralcodec.pipeline.decoder import DecodedFrame
 from neuralcodec.pipeline.device import core_count
+from neuralcodec.pipeline.stills import StillEncoder
 
 CPU = torch.device("cpu")
 
@@ -58,7 +60,9 @@ class Encoded:
 
 
 def encode(clip: Clip, loaded: LoadedModel, options: EncodeOptions, device: torch.device = CPU) -> Encoded:
-    """Encode a clip into a file in memory, without side streams."""
+    """Encode a clip into a file in memory, without side streams; a picture by the encoder of pictures."""
+    if clip.still and options.mask_modes is None:
+        return _encode_still(clip, loaded, options, device)
     kinds: list[str] = []
     sizes: list[int] = []
     bits: Counter[str] = Counter()
@@ -89,6 +93,32 @@ def encode(clip: Clip, loaded: LoadedModel, options: EncodeOptions, device: torc
     seconds = time.perf_counter() - started
     bits["container"] = 8 * (writer.position - sum(sizes))
     return Encoded(file.getvalue(), "".join(kinds), sizes, dict(bits), {n: (c, a) for n, (c, a) in elements.items()}, seconds, first)
+
+
+class _Source:
+    """A clip's only picture, as the encoder of pictures takes it."""
+
+    has_alpha, attachments = False, ()
+
+    def __init__(self, clip: Clip) -> None:
+        self.name, self.properties = clip.name, replace(clip.video, time_base=Fraction(1, 25), frame_rate=None)
+        self._planes = clip.planes[0]
+
+    def planes(self, top: int, bottom: int) -> Planes:
+        y, u, v = self._planes
+        return y[top:bottom], u[top // 2 : -(-bottom // 2)], v[top // 2 : -(-bottom // 2)]
+
+
+def _encode_still(clip: Clip, loaded: LoadedModel, options: EncodeOptions, device: torch.device) -> Encoded:
+    started = time.perf_counter()
+    # In one piece, however large: tiles have other decoders than frames.
+    coded = StillEncoder(loaded, options, device, whole_pixels=clip.video.width * clip.video.height).encode(_Source(clip), verify=False)
+    seconds = time.perf_counter() - started
+    (item,) = _results(coded.data, loaded, DecodeOptions(pictures=False), device)
+    bits = {f"I {name}": value for name, value in item.parsed.bits.items()}
+    bits |= {"framing": 8 * coded.picture_bytes - sum(bits.values()), "container": 8 * (len(coded.data) - coded.picture_bytes)}
+    elements = {f"I {name}": (int(mask.sum()), mask.size) for name, mask in item.parsed.masks.items()}
+    return Encoded(coded.data, "I", [coded.picture_bytes], bits, elements, seconds, seconds)
 
 
 @dataclass(frozen=True)
