@@ -101,7 +101,9 @@ class _Source:
     has_alpha, attachments = False, ()
 
     def __init__(self, clip: Clip) -> None:
-        self.name, self.properties = clip.name, replace(clip.video, time_base=Fraction(1, 25), frame_rate=None)
+        # Square samples: a ratio that is only rounding of a scaled size, as some PNG files have it, is no business of the command either.
+        video = replace(clip.video, time_base=Fraction(1, 25), frame_rate=None, sample_aspect_ratio=Fraction(1))
+        self.name, self.properties = clip.name, video
         self._planes = clip.planes[0]
 
     def planes(self, top: int, bottom: int) -> Planes:
