@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from neuralcodec.bench.compare import SKIPPING, equal_work, uniform_widths
 from neuralcodec.bench.ours import Variant, decode, encode, measure
@@ -113,3 +114,20 @@ def test_reading_a_clip(clip, clip_file):
     assert read.name == clip.name and read.rate == 25
     assert len(read.frames) == 3
     assert all(np.array_equal(a, b) for f, g in zip(read.frames, clip.frames, strict=False) for a, b in zip(f.planes, g.planes, strict=True))
+
+
+def test_a_picture_is_encoded_as_the_command_does(loaded, tmp_path):
+    rng = np.random.default_rng(2)
+    Image.fromarray(rng.integers(0, 255, (5, 7, 3), np.uint8).repeat(10, 0).repeat(10, 1)).save(tmp_path / "p.png")
+    picture = read_clip(tmp_path / "p.png")
+    coded = encode(picture, loaded, EncodeOptions(2, 40.0, effort=0))
+    header = StreamReader(io.BytesIO(coded.data)).header
+    assert header.bare and header.model_id == loaded.key and (coded.kinds, header.level, header.quality) == ("I", 2, 80)
+    (packet,) = StreamReader(io.BytesIO(coded.data), strict=True)
+    assert coded.frame_bytes == [packet.size] and len(coded.data) < packet.size + 44
+    assert sum(coded.syntax_bits.values()) == pytest.approx(8 * len(coded.data)) and coded.syntax_bits["container"] == 8 * (len(coded.data) - packet.size)
+    (frame,) = decode(coded.data, loaded).frames
+    assert [p.shape for p in frame.planes] == [(50, 70), (25, 35), (25, 35)]
+    point = measure(picture, loaded, 2, 40.0, workers=1)
+    assert point.bits == 8 * len(coded.data) and point.kinds == "I"
+    assert point.psnr_y == pytest.approx(10 * np.log10(255**2 / np.mean((picture.planes[0][0].astype(float) - frame.planes[0]) ** 2)))
