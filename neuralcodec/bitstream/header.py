@@ -138,7 +138,7 @@ def _values(header: StreamHeader) -> dict[str, Any]:
         **{name: getattr(header, name) for name in _PLAIN},
     }
     if header.bare:
-        if other := [name for name, value in _BARE.items() if (tuple(values[name]) if name == "width_tables" else values[name]) != value]:
+        if other := [name for name, value in _BARE.items() if values[name] != value]:
             raise StreamError(f"header.{other[0]}: a bare picture cannot have another than {_BARE[other[0]]!r}")
         if header.tile_size or video.full_chroma:
             raise StreamError("header.required_features: a bare picture has no tiles, and no 4:4:4")
@@ -198,7 +198,7 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
     bare = bool(features & syntax.Feature.BARE)
     values = _layout(features).read(cursor, features)
     if bare:
-        values |= _BARE | {"model_id": values["model_key"]}
+        values |= _BARE | {"model_id": values["model_key"], "metadata": {}}
     tile_size = values.get("tile_units", 0) * syntax.TILE_UNIT
     if tile_size and not values["still"]:
         raise StreamError("header.tile_units: tiles in a stream that is no still picture")
