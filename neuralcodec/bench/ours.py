@@ -22,6 +22,7 @@ from neuralcodec.codecs.files import LoadedModel
 from neuralcodec.core.errors import MeasureError
 from neuralcodec.core.types import Frame
 from neuralcodec.entropy import MaskMode
+from neuralcodec.media.stills import near_square
 from neuralcodec.pipeline import DecodeOptions, EncodeOptions, StreamDecoder, StreamEncoder
 from neuralcodec.pipeline.decoder import DecodedFrame
 from neuralcodec.pipeline.device import core_count
@@ -101,8 +102,7 @@ class _Source:
     has_alpha, attachments = False, ()
 
     def __init__(self, clip: Clip) -> None:
-        # Square samples: a ratio that is only rounding of a scaled size, as some PNG files have it, is no business of the command either.
-        video = replace(clip.video, time_base=Fraction(1, 25), frame_rate=None, sample_aspect_ratio=Fraction(1))
+        video = replace(clip.video, time_base=Fraction(1, 25), frame_rate=None, sample_aspect_ratio=near_square(clip.video.sample_aspect_ratio))
         self.name, self.properties = clip.name, video
         self._planes = clip.planes[0]
 
