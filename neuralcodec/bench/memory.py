@@ -108,6 +108,12 @@ def _encode(task: MemoryTask, stream: str) -> None:
             from neuralcodec.pipeline import EncodeOptions, StreamEncoder, choose_device
 
             options = EncodeOptions(level=task.level, quality=task.setting, gop=task.gop, workers=task.threads, effort=task.effort)
+            if source.properties.still:
+                from neuralcodec.bench import ours
+                from neuralcodec.bench.points import read_clip
+
+                file.write(ours.encode(read_clip(task.clip), by_name(task.model), options, choose_device(task.device)).data)
+                return
             encoder = StreamEncoder(by_name(task.model), source.properties, options, choose_device(task.device))
             writer = StreamWriter(file, encoder.header, bundle=BUNDLE)
             encoder.run(_pictures(source), writer)
