@@ -42,6 +42,8 @@ LEAST_CURVATURE = 1.0
 """Bits for a squared step. The estimate of a channel that hardly reaches the picture can be anything."""
 HOT, COLD = 0.5, 0.2
 """Temperature of annealing at the beginning and the end."""
+LAST_RATE = 1 / 6
+"""Of the first steps' size, the last ones' of annealing: where those at the end are as large as the first, what was found is lost again in their noise."""
 MOMENTS, EPSILON = (0.9, 0.999), 1e-8
 """Of Adam, which takes annealing's steps."""
 RENEWAL = 10
@@ -50,13 +52,13 @@ RENEWAL = 10
 
 @dataclass(frozen=True)
 class Effort:
-    """``shares``: of the symbols that would gain, how many move in each step of a part. ``annealing``: steps before that, each of ``rate`` quantiser steps or so.
+    """``shares``: of the symbols that would gain, how many move in each step of a part. ``annealing``: steps before that, the first of ``rate`` quantiser steps or so.
     ``worth``: how much more errors count than in training; the longer the search, the coarser the best quantiser for the same worth of errors. ``filtered``: it
     sees loop filters. ``hyper``: rounds in which hyper latents are searched first."""
 
     shares: tuple[float, ...] = ()
     annealing: int = 0
-    rate: float = 0.04
+    rate: float = 0.06
     worth: float = 1.0
     filtered: bool = False
     hyper: int = 0
@@ -95,7 +97,8 @@ def search_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed
                 search.renew(worth)
             if effort.filtered and step == effort.annealing // 2:
                 search.find_filter()
-            search.anneal(step + 1, effort.rate, HOT * (COLD / HOT) ** (step / max(effort.annealing - 1, 1)))
+            done = step / max(effort.annealing - 1, 1)
+            search.anneal(step + 1, effort.rate * _cosine(done), HOT * (COLD / HOT) ** done)
         search.renew(worth)
         search.settle()
         if effort.filtered:
@@ -107,6 +110,11 @@ def search_latent(prior: LatentPrior, y: Tensor, z: Tensor, temporal: list[Fixed
                 on_step()
                 search.move(part, share)
         return search.y, search.z
+
+
+def _cosine(done: float) -> float:
+    """From 1 to LAST_RATE (after Loshchilov and Hutter, "SGDR", ICLR 2017)."""
+    return LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 class _Search:
