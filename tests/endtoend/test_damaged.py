@@ -43,7 +43,8 @@ def test_damaged_files(toy_path):
         assert result["memory"] < MEMORY
         # Both kinds of outcome are there, and most of what was not hit was decoded.
         assert result["outcomes"]["damaged"] > count / 4 and result["outcomes"]["whole"] and result["frames_exact"] > result["frames_lost"] > 0
-        assert result["cpu_seconds"] < 60
+        # Looking for the place where it goes on, and reading every seventh strictly, costs no more than decoding did.
+        assert result["variant_cpu_seconds"] < 2 * result["clean_cpu_seconds"]
 
 
 @pytest.fixture(scope="module")
