@@ -141,10 +141,10 @@ def _encode(task: MemoryTask, stream: str) -> None:
 
 
 def _still(task: MemoryTask) -> Any:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     with Image.open(task.clip) as image:
-        return image.convert("RGB")
+        return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def _decode(task: MemoryTask, stream: str) -> None:

@@ -17,6 +17,7 @@ from neuralcodec.bench.perceptual import decibels
 from neuralcodec.core.errors import InputError
 from neuralcodec.core.types import Frame, VideoProperties
 from neuralcodec.media import open_source
+from neuralcodec.media.stills import open_still
 
 _HDR = {16: "PQ", 18: "HLG"}
 """H.273 transfer characteristics of high dynamic range."""
@@ -50,6 +51,10 @@ class Clip:
 def read_clip(path: str | Path, frames: int | None = None) -> Clip:
     """Read a clip, or its first ``frames`` frames. Raises InputError when it holds no picture, and for what cannot be
     compared fairly as 8-bit 4:2:0 pictures of one size: HDR video, and pictures that change their size."""
+    if (picture := open_still(str(path))) is not None:
+        # What the command encodes: planes over the full range, upright. Read as a video of one frame it would be of limited range.
+        video = picture.properties
+        return Clip(Path(path).name, video, [Frame(picture.planes(0, video.height), 0)], str(path), tuple(picture.notes))
     with contextlib.closing(open_source(path, frames=(0, frames) if frames else None, audio=False)) as source:
         if (hdr := _HDR.get(source.properties.colour.transfer)) is not None:
             raise InputError(
@@ -68,12 +73,12 @@ def read_clip(path: str | Path, frames: int | None = None) -> Clip:
 
 
 def rgb_source(clip: Clip) -> np.ndarray:
-    """The samples of a still picture as its file has them, (H, W, 3) uint8, alpha dropped. Raises InputError."""
-    from PIL import Image
+    """The samples of a still picture as its file has them, turned upright, (H, W, 3) uint8, alpha dropped. Raises InputError."""
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(clip.path) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except (OSError, ValueError) as error:
         raise InputError(f"{clip.path}: no still picture that can be read ({error})") from error
 

@@ -51,13 +51,13 @@ def measure(
     keep: Callable[[list[Planes]], None] = lambda pictures: None,
 ) -> Point:
     """A still picture through a format; see classical.measure. Raises UsageError for a video, MeasureError."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     if not clip.still or not clip.path:
         raise UsageError(f"{name} is for still pictures; {clip.name} is none")
     with Image.open(clip.path) as image:
         mode = "L" if image.mode in _GREY else "RGB"
-        source = image.convert(mode)
+        source = ImageOps.exif_transpose(image).convert(mode)
     started = time.perf_counter()
     data = encode(source, STILLS[name], setting)
     encoded = time.perf_counter() - started

@@ -27,6 +27,8 @@ ICC, EXIF, XMP = 1, 2, 3
 """Kinds of attachments."""
 HEAD = 32
 """Bytes by which a picture is known."""
+_MOTION_JPEG = (".mjpeg", ".mjpg")
+"""One JPEG after the other: a video, though it begins as a picture does."""
 _RAW_PHOTOS = (".dng", ".cr2", ".nef", ".arw", ".pef", ".orf", ".rw2")
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"BM", b"P5", b"P6")
 _AVIF, _HEIF = (b"avif", b"avis"), (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
@@ -172,7 +174,7 @@ def open_still(path: str, full_chroma: bool = False) -> StillSource | None:
         if opened is None:
             raise InputError("standard input: an animation cannot come through a pipe")
         return opened
-    if not os.path.isfile(path):
+    if not os.path.isfile(path) or Path(path).suffix.lower() in _MOTION_JPEG:
         return None
     try:
         with open(path, "rb") as file:

@@ -11,10 +11,11 @@ from PIL import Image
 
 from neuralcodec.bench import classical, ours, stills
 from neuralcodec.bench.conditions import STILLS
-from neuralcodec.bench.points import read_clip
+from neuralcodec.bench.points import read_clip, rgb_source
 from neuralcodec.codecs.files import load_model
 from neuralcodec.core.errors import UsageError
 from neuralcodec.media.pixels import planes_of_rgb, rgb_of
+from neuralcodec.media.stills import open_still
 
 MEASURES = ("psnr_rgb",)
 
@@ -89,3 +90,20 @@ def test_conversion_there_and_back(size):
 def test_a_video_is_refused(clip):
     with pytest.raises(UsageError, match="jpeg is for still pictures"):
         classical.measure(clip, "jpeg", 80)
+
+
+def test_pictures_are_read_as_the_command_reads_them(tmp_path):
+    """Over the full range and upright; as a video of one frame black would be 16 and the picture would lie."""
+    path = tmp_path / "lying.jpg"
+    samples = np.zeros((48, 64, 3), np.uint8)
+    samples[:, 32:] = 255
+    image = Image.fromarray(samples)
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(path, quality=95, exif=exif)
+    read = read_clip(path)
+    assert read.still and read.video.colour.full_range and (read.video.width, read.video.height) == (48, 64)
+    assert np.array_equal(read.planes[0][0], open_still(str(path)).planes(0, 64)[0])
+    assert read.planes[0][0][:24].max() < 8 and read.planes[0][0][40:].min() > 247
+    assert rgb_source(read).shape == (64, 48, 3)
+    assert stills.measure(read, "jpeg", 90, timed=False).psnr > 40

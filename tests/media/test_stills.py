@@ -260,3 +260,12 @@ def test_a_thumbnail_keeps_the_shape():
     assert thumbnail(small, 37, 20, 4, 8).size == (4, 2)
     assert thumbnail(picture(), WIDTH, HEIGHT, 15, 1).size == (15, 10)
     assert thumbnail(picture(), WIDTH, HEIGHT, 500, 1).size == (WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("ending", [".mjpeg", ".MJPG"])
+def test_motion_jpeg_is_a_video(tmp_path, ending):
+    path = tmp_path / f"clip{ending}"
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 16)).save(buffer, "JPEG")
+    path.write_bytes(3 * buffer.getvalue())
+    assert open_still(str(path)) is None
