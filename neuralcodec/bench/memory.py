@@ -98,53 +98,44 @@ def _pictures(source: Any) -> Iterator[Frame]:
 
 
 def _encode(task: MemoryTask, stream: str) -> None:
+    from neuralcodec.bench.conditions import CONDITIONS, STILLS
+    from neuralcodec.bench.points import read_picture, upright
     from neuralcodec.media import open_source
 
-    limit = (0, task.frames) if task.frames else None
-    with open(stream, "w+b") as file, contextlib.closing(open_source(task.clip, frames=limit, audio=False)) as source:
-        if task.level is not None:
-            from neuralcodec.bitstream import BUNDLE, StreamWriter
-            from neuralcodec.codecs.registry import by_name
-            from neuralcodec.pipeline import EncodeOptions, StreamEncoder, choose_device
-
-            options = EncodeOptions(level=task.level, quality=task.setting, gop=task.gop, workers=task.threads, effort=task.effort)
-            if source.properties.still:
-                from neuralcodec.bench import ours
-                from neuralcodec.bench.points import read_clip
-
-                file.write(ours.encode(read_clip(task.clip), by_name(task.model), options, choose_device(task.device)).data)
-                return
-            encoder = StreamEncoder(by_name(task.model), source.properties, options, choose_device(task.device))
-            writer = StreamWriter(file, encoder.header, bundle=BUNDLE)
-            encoder.run(_pictures(source), writer)
-            writer.finish()
-            return
-        from neuralcodec.bench.conditions import CONDITIONS, STILLS
-
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(open(stream, "w+b"))
         if task.codec in STILLS:
             from neuralcodec.bench import stills
 
-            file.write(stills.encode(_still(task), STILLS[task.codec], task.setting))
+            file.write(stills.encode(upright(task.clip).convert("RGB"), STILLS[task.codec], task.setting))
             return
-        from neuralcodec.bench import classical
+        if (picture := read_picture(task.clip)) is not None:
+            video, frames = picture.video, iter(picture.frames)
+        else:
+            limit = (0, task.frames) if task.frames else None
+            source = stack.enter_context(contextlib.closing(open_source(task.clip, frames=limit, audio=False)))
+            video, frames = source.properties, _pictures(source)
+        if task.level is None:
+            from neuralcodec.bench import classical
 
-        video = source.properties
-        planes = (frame.planes for frame in _pictures(source))
-        classical.encode(
-            file,
-            planes,
-            (video.width, video.height),
-            video.frame_rate or Fraction(25),
-            CONDITIONS[task.codec],
-            task.setting,
-        )
+            planes = (frame.planes for frame in frames)
+            classical.encode(file, planes, (video.width, video.height), video.frame_rate or Fraction(25), CONDITIONS[task.codec], task.setting)
+            return
+        from neuralcodec.bitstream import BUNDLE, StreamWriter
+        from neuralcodec.codecs.registry import by_name
+        from neuralcodec.pipeline import EncodeOptions, StreamEncoder, choose_device
 
+        loaded, device = by_name(task.model), choose_device(task.device)
+        options = EncodeOptions(level=task.level, quality=task.setting, gop=task.gop, workers=task.threads, effort=task.effort)
+        if picture is not None:
+            from neuralcodec.bench import ours
 
-def _still(task: MemoryTask) -> Any:
-    from PIL import Image, ImageOps
-
-    with Image.open(task.clip) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+            file.write(ours.encode(picture, loaded, options, device).data)
+            return
+        encoder = StreamEncoder(loaded, video, options, device)
+        writer = StreamWriter(file, encoder.header, bundle=BUNDLE)
+        encoder.run(frames, writer)
+        writer.finish()
 
 
 def _decode(task: MemoryTask, stream: str) -> None:

@@ -8,7 +8,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import torch
 
@@ -22,7 +21,6 @@ from neuralcodec.codecs.files import LoadedModel
 from neuralcodec.core.errors import MeasureError
 from neuralcodec.core.types import Frame
 from neuralcodec.entropy import MaskMode
-from neuralcodec.media.stills import near_square
 from neuralcodec.pipeline import DecodeOptions, EncodeOptions, StreamDecoder, StreamEncoder
 from neuralcodec.pipeline.decoder import DecodedFrame
 from neuralcodec.pipeline.device import core_count
@@ -102,8 +100,7 @@ class _Source:
     has_alpha, attachments = False, ()
 
     def __init__(self, clip: Clip) -> None:
-        video = replace(clip.video, time_base=Fraction(1, 25), frame_rate=None, sample_aspect_ratio=near_square(clip.video.sample_aspect_ratio))
-        self.name, self.properties = clip.name, video
+        self.name, self.properties = clip.name, clip.video
         self._planes = clip.planes[0]
 
     def planes(self, top: int, bottom: int) -> Planes:

@@ -51,10 +51,8 @@ class Clip:
 def read_clip(path: str | Path, frames: int | None = None) -> Clip:
     """Read a clip, or its first ``frames`` frames. Raises InputError when it holds no picture, and for what cannot be
     compared fairly as 8-bit 4:2:0 pictures of one size: HDR video, and pictures that change their size."""
-    if (picture := open_still(str(path))) is not None:
-        # What the command encodes: planes over the full range, upright. Read as a video of one frame it would be of limited range.
-        video = picture.properties
-        return Clip(Path(path).name, video, [Frame(picture.planes(0, video.height), 0)], str(path), tuple(picture.notes))
+    if (picture := read_picture(path)) is not None:
+        return picture
     with contextlib.closing(open_source(path, frames=(0, frames) if frames else None, audio=False)) as source:
         if (hdr := _HDR.get(source.properties.colour.transfer)) is not None:
             raise InputError(
@@ -72,13 +70,28 @@ def read_clip(path: str | Path, frames: int | None = None) -> Clip:
         return Clip(Path(path).name, source.properties, pictures, str(path), tuple(notes))
 
 
-def rgb_source(clip: Clip) -> np.ndarray:
-    """The samples of a still picture as its file has them, turned upright, (H, W, 3) uint8, alpha dropped. Raises InputError."""
+def read_picture(path: str | Path) -> Clip | None:
+    """A picture as ``encode`` takes it, upright and over the full range (read as a video of one frame it would be of limited range); None for anything else.
+    Raises InputError for a picture that cannot be read."""
+    source = open_still(str(path))
+    if source is None:
+        return None
+    video = source.properties
+    return Clip(Path(path).name, video, [Frame(source.planes(0, video.height), 0)], str(path), tuple(source.notes))
+
+
+def upright(path: str) -> Any:
+    """A picture through Pillow, as its file has it but for the orientation. Raises OSError and ValueError as Pillow does."""
     from PIL import Image, ImageOps
 
+    with Image.open(path) as image:
+        return ImageOps.exif_transpose(image)
+
+
+def rgb_source(clip: Clip) -> np.ndarray:
+    """The samples of a still picture as its file has them, turned upright, (H, W, 3) uint8, alpha dropped. Raises InputError."""
     try:
-        with Image.open(clip.path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        return np.asarray(upright(clip.path).convert("RGB"))
     except (OSError, ValueError) as error:
         raise InputError(f"{clip.path}: no still picture that can be read ({error})") from error
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from neuralcodec.bench.conditions import STILLS, StillCondition
 from neuralcodec.bench.metrics import Planes, clip_psnr
-from neuralcodec.bench.points import Clip, Point, Times, make_point
+from neuralcodec.bench.points import Clip, Point, Times, make_point, upright
 from neuralcodec.bench.scores import repeat, scores
 from neuralcodec.core.errors import MeasureError, UsageError
 from neuralcodec.media.pixels import planes_of_rgb
@@ -51,13 +51,11 @@ def measure(
     keep: Callable[[list[Planes]], None] = lambda pictures: None,
 ) -> Point:
     """A still picture through a format; see classical.measure. Raises UsageError for a video, MeasureError."""
-    from PIL import Image, ImageOps
-
     if not clip.still or not clip.path:
         raise UsageError(f"{name} is for still pictures; {clip.name} is none")
-    with Image.open(clip.path) as image:
-        mode = "L" if image.mode in _GREY else "RGB"
-        source = ImageOps.exif_transpose(image).convert(mode)
+    image = upright(clip.path)
+    mode = "L" if image.mode in _GREY else "RGB"
+    source = image.convert(mode)
     started = time.perf_counter()
     data = encode(source, STILLS[name], setting)
     encoded = time.perf_counter() - started

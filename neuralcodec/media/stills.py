@@ -247,14 +247,9 @@ def _with_orientation(image: Image.Image, orientation: int) -> Image.Image:
 def _aspect(image: Image.Image) -> Fraction:
     """Width of a sample over its height."""
     x, y = image.info.get("dpi") or image.info.get("jfif_density") or image.info.get("aspect") or (1, 1)
-    if not (x > 0 and y > 0):
+    if not (x > 0 and y > 0) or abs(x / y - 1) < 0.01:
         return Fraction(1)
-    return near_square((Fraction(y).limit_denominator(1000) / Fraction(x).limit_denominator(1000)).limit_denominator(1000))
-
-
-def near_square(aspect: Fraction) -> Fraction:
-    """The width of a sample over its height, 1 where it is within a hundredth of that: it is the rounding of a scaled picture's size then."""
-    return Fraction(1) if abs(aspect - 1) < Fraction(1, 100) else aspect
+    return (Fraction(y).limit_denominator(1000) / Fraction(x).limit_denominator(1000)).limit_denominator(1000)
 
 
 def _eight_bits(samples: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from neuralcodec.codecs import latent_search
 from neuralcodec.codecs.coding import LAMBDAS, FlagshipCoder, Planes
 from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.latent_search import EFFORTS, Effort, soft_round
@@ -132,3 +133,14 @@ def test_latents_of_a_tile_take_their_place_in_the_window():
     assert torch.equal(window[..., ~inside], around[..., ~inside])
     window.square().sum().backward()
     assert torch.equal(tile.grad, 2 * tile)
+
+
+def test_annealing_ends_in_small_steps(tiny_exact_model, monkeypatch):
+    seen = []
+    anneal = latent_search._Search.anneal
+    monkeypatch.setattr(latent_search._Search, "anneal", lambda self, step, rate, temperature: seen.append(rate) or anneal(self, step, rate, temperature))
+    coder = FlagshipCoder(load_model(tiny_exact_model).model)
+    coder.effort = Effort((0.8,), annealing=7, rate=0.06)
+    coder.encode_intra(picture(1), QUALITY, SIZE)
+    assert seen[0] == pytest.approx(0.06) and seen[3] == pytest.approx(0.035) and seen[-1] == pytest.approx(0.01)
+    assert len(seen) == 7 and seen == sorted(seen, reverse=True)
