@@ -71,7 +71,7 @@ def read_clip(path: str | Path, frames: int | None = None) -> Clip:
 
 
 def read_picture(path: str | Path) -> Clip | None:
-    """A picture as ``encode`` takes it, upright and over the full range (read as a video of one frame it would be of limited range); None for anything else.
+    """A picture as ``encode`` takes it, upright and by its conversion (libswscale's filters are others); None for anything else.
     Raises InputError for a picture that cannot be read."""
     source = open_still(str(path))
     if source is None:

@@ -10,7 +10,7 @@ import numpy as np
 from neuralcodec.bench import perceptual, vmaf
 from neuralcodec.bench.metrics import Planes, plane_psnr
 from neuralcodec.bench.points import Clip, rgb_source
-from neuralcodec.media.pixels import rgb_of
+from neuralcodec.media.still_files import to_image
 
 MOST_RUNS, LEAST_RUNS = 20, 3
 ENOUGH_SECONDS = 1.0
@@ -30,7 +30,8 @@ def scores(clip: Clip, decoded: Sequence[Planes], measures: Iterable[str], rgb: 
     if "vmaf" in measures:
         found["vmaf"] = vmaf.vmaf(clip.planes, decoded, clip.rate)
     if "psnr_rgb" in measures and clip.still and clip.path:
-        found["psnr_rgb"] = plane_psnr(rgb_source(clip), rgb_of(decoded[0], clip.video.colour) if rgb is None else rgb)
+        samples = np.asarray(to_image(decoded[0], clip.video).convert("RGB")) if rgb is None else rgb
+        found["psnr_rgb"] = plane_psnr(rgb_source(clip), samples)
     return found
 
 

@@ -18,7 +18,7 @@ from neuralcodec.bench.metrics import Planes, clip_psnr
 from neuralcodec.bench.points import Clip, Point, Times, make_point, upright
 from neuralcodec.bench.scores import repeat, scores
 from neuralcodec.core.errors import MeasureError, UsageError
-from neuralcodec.media.pixels import planes_of_rgb
+from neuralcodec.media.still_colour import planes_of_rows
 
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "F")
 
@@ -75,7 +75,8 @@ def measure(
         planes = (samples, *clip.planes[0][1:])  # grey pictures have no chroma to lose
         rgb = np.repeat(samples[:, :, None], 3, 2)
     else:
-        planes, rgb = planes_of_rgb(samples, clip.video.colour), samples
+        # By the filter that made the clip's planes: another's difference would count as the format's error.
+        planes, rgb = planes_of_rows([samples[..., c] for c in range(3)], 0, 0), samples
     keep([planes])
     return make_point(
         clip,

@@ -176,20 +176,3 @@ def rgb_of(planes: Planes, colour: ColourTags) -> np.ndarray:
         threads=1,
     )
     return plane_array(picture.planes[0])[:height, : 3 * width].reshape(height, width, 3).copy()
-
-
-def planes_of_rgb(rgb: np.ndarray, colour: ColourTags) -> Planes:
-    """8-bit 4:2:0 planes, with the matrix and range of the tags, of RGB samples (H, W, 3), uint8, full range: the inverse of ``rgb_of``."""
-    height, width = rgb.shape[:2]
-    space = sws_colourspace(colour.matrix, width, height)
-    picture = VideoReformatter().reformat(
-        av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24"),
-        format="yuv420p",
-        src_colorspace=space,
-        dst_colorspace=space,
-        interpolation=_FLAGS,
-        src_color_range=_FULL,
-        dst_color_range=_FULL if colour.full_range else _LIMITED,
-        threads=1,
-    )
-    return planes_of(picture)

@@ -1,13 +1,15 @@
 """RGB and 8-bit 4:2:0 of still pictures, in integers: the same on every machine, and row by row, so that large pictures need little memory.
 
-The conversion is JPEG's: BT.601 over the full range, chroma samples in the middle of four luma samples. Chroma is halved by (-1, 9, 9, -1) / 16 and brought
-back by (-3, 29, 111, -9) / 128 (a cubic at a quarter of a sample), in each direction, ends repeated. On the eight pictures that this was chosen on, the
-pair keeps 52.1 dB of the chroma, means of four samples with JPEG's triangle 50.4 dB; neither filter moves anything.
+The conversion is JPEG's, BT.601 with chroma samples in the middle of four luma samples, but over the limited range (16 to 235, 16 to 240): the models are
+trained on videos, and at equal quality of RGB pictures take fewer bits so. Gray pictures keep their samples, so the full range. Chroma is halved by
+(-1, 9, 9, -1) / 16 and brought back by (-3, 29, 111, -9) / 128 (a cubic at a quarter of a sample), in each direction, ends repeated. On the eight pictures
+that this was chosen on, the pair keeps 52.1 dB of the chroma, means of four samples with JPEG's triangle 50.4 dB; neither filter moves anything.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -17,11 +19,13 @@ from neuralcodec.media.pixels import Planes, rgb_of
 
 STRIP_ROWS = 64
 """Rows that are converted at a time: temporaries stay in the cache."""
-SRGB = ColourTags(primaries=1, transfer=13, matrix=6, full_range=True, chroma_location=2)
+SRGB = ColourTags(primaries=1, transfer=13, matrix=6, full_range=False, chroma_location=2)
 """Tags of RGB pictures without a profile; those with one have unspecified primaries and transfer."""
-_LUMA = (19595, 38470, 7471)
-_CB, _CR = (-2765, -5427, 8192), (8192, -6860, -1332)
-"""In 65536ths and 16384ths."""
+GRAY = replace(SRGB, full_range=True)
+"""Tags of gray pictures without a profile."""
+_LUMA = (16829, 33039, 6416)
+_CB, _CR = (-2428, -4768, 7196), (7196, -6026, -1170)
+"""In 65536ths and 16384ths: 219/255 and 224/255 of the full range's."""
 _WEIGHTS = {1: (Fraction(2126, 10000), Fraction(722, 10000)), 5: (Fraction(299, 1000), Fraction(114, 1000)), 9: (Fraction(2627, 10000), Fraction(593, 10000))}
 """Weights of red and blue by H.273 matrix."""
 _SAME_WEIGHTS = {2: 5, 6: 5, 10: 9}
@@ -37,7 +41,7 @@ def planes_of_rows(rgb: list[np.ndarray], above: int, below: int) -> Planes:
     for weights in (_CB, _CR):
         total = sum(h * k for h, k in zip(halves, weights, strict=True))
         chroma.append(np.clip((total + (128 << 22) + (1 << 21)) >> 22, 0, 255).astype(np.uint8))
-    return ((luma + 32768) >> 16).astype(np.uint8), chroma[0], chroma[1]
+    return ((luma + (16 << 16) + 32768) >> 16).astype(np.uint8), chroma[0], chroma[1]
 
 
 def full_chroma_of_rows(rgb: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from neuralcodec.core.errors import InputError
 from neuralcodec.core.types import VideoProperties
 from neuralcodec.media.orientation import PREFIX, upright_exif, upright_xmp
 from neuralcodec.media.pixels import Planes
-from neuralcodec.media.still_colour import SRGB, STRIP_ROWS, full_chroma_of_rows, planes_of_rows
+from neuralcodec.media.still_colour import GRAY, SRGB, STRIP_ROWS, full_chroma_of_rows, planes_of_rows
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif", ".ppm", ".pgm")
 """What is taken from folders."""
@@ -58,7 +58,9 @@ class StillSource:
         self._alpha = self._take_alpha(image)
         gray = image.mode in ("L", "LA")
         self._image = image
-        colour = SRGB if not any(kind == ICC for kind, _ in self.attachments) else replace(SRGB, primaries=2, transfer=2)
+        colour = GRAY if gray else SRGB
+        if any(kind == ICC for kind, _ in self.attachments):
+            colour = replace(colour, primaries=2, transfer=2)
         self.properties = VideoProperties(*image.size, Fraction(1, 25), sample_aspect_ratio=aspect, colour=colour, still=True, gray=gray,
                                           full_chroma=full_chroma and not gray)
         if not gray:

@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 from neuralcodec.core.errors import InputError, UsageError
 from neuralcodec.core.types import VideoProperties
 from neuralcodec.media.orientation import PREFIX, upright_exif, upright_xmp
-from neuralcodec.media.still_colour import SRGB
+from neuralcodec.media.still_colour import GRAY, SRGB
 from neuralcodec.media.still_files import save, thumbnail, to_image, upright
 from neuralcodec.media.stills import EXIF, ICC, XMP, is_picture, open_still
 
@@ -249,7 +249,7 @@ def test_alpha_goes_where_there_is_a_place():
 
 def test_a_picture_is_made_upright_and_gray():
     planes = (np.asarray(picture().convert("L")), *(np.full((HEIGHT // 2, WIDTH // 2), 128, np.uint8),) * 2)
-    video = VideoProperties(WIDTH, HEIGHT, Fraction(1, 25), colour=SRGB, still=True, gray=True)
+    video = VideoProperties(WIDTH, HEIGHT, Fraction(1, 25), colour=GRAY, still=True, gray=True)
     image = to_image(planes, video)
     assert image.mode == "L" and np.array_equal(np.asarray(image), planes[0])
     assert upright(image, 90).size == (HEIGHT, WIDTH) and upright(image, 90).getpixel((HEIGHT - 1, 0)) == planes[0][0, 0]
