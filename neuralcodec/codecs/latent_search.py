@@ -65,7 +65,7 @@ class Effort:
 
 
 _LONG = Effort((0.6, 0.5, 0.5, 0.5, 0.5, 0.4), worth=1.6, filtered=True, hyper=8)
-EFFORTS = (Effort(), Effort((0.8, 0.6)), _LONG, replace(_LONG, annealing=200))
+EFFORTS = (Effort(), Effort((0.8, 0.6), worth=1.6), _LONG, replace(_LONG, annealing=200))
 """What the encoder's option ``effort`` means; 0 searches nothing."""
 
 

@@ -107,7 +107,7 @@ def test_gray_stays_gray(tmp_path, mode):
     gray = picture().convert("L")
     image = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257) if mode == "I;16" else gray.convert(mode)
     source = open_still(stored(tmp_path, image, "png"))
-    assert source.properties.gray and not source.has_alpha
+    assert source.properties.gray and source.properties.colour == GRAY and not source.has_alpha
     y, u, v = source.planes(0, HEIGHT)
     assert np.array_equal(y, np.asarray(image.convert("L") if mode != "I;16" else gray)) and (u == 128).all() and (v == 128).all()
     assert source.notes == (["more than 8 bits a sample: converted to 8"] if mode == "I;16" else [])
