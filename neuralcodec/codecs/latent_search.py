@@ -34,7 +34,7 @@ ROUNDING = 16.0
 """A squared quantiser step counts so many times as much as otherwise when what was found is coded: the choice between bits and errors is made by then."""
 LEAST_SCALE = 4
 """Elements with a lower scale index and nothing to code are left alone: a symbol there costs more than any error that it could avoid."""
-CHROMA_FACTOR = (1.0, 4.0)
+CHROMA_FACTOR = (1.0, 16.0)
 """Errors of a chroma plane count the more, between these, the smaller they are beside luma's, for what is measured is the mean of decibels."""
 PROBES, PROBE = 2, 0.5
 """Random changes, and their size in quantiser steps, by which curvatures are estimated (Hutchinson's estimator of a diagonal)."""
