@@ -89,7 +89,10 @@ def upright(path: str) -> Any:
 
 
 def rgb_source(clip: Clip) -> np.ndarray:
-    """The samples of a still picture as its file has them, turned upright, (H, W, 3) uint8, alpha dropped. Raises InputError."""
+    """The samples of a still picture as its file has them, turned upright, (H, W, 3) uint8, alpha dropped; of a gray one those that are coded, for it may have
+    had 16 bits. Raises InputError."""
+    if clip.video.gray:
+        return np.repeat(clip.planes[0][0][..., None], 3, 2)
     try:
         return np.asarray(upright(clip.path).convert("RGB"))
     except (OSError, ValueError) as error:

@@ -15,12 +15,10 @@ import numpy as np
 
 from neuralcodec.bench.conditions import STILLS, StillCondition
 from neuralcodec.bench.metrics import Planes, clip_psnr
-from neuralcodec.bench.points import Clip, Point, Times, make_point, upright
+from neuralcodec.bench.points import Clip, Point, Times, make_point, rgb_source
 from neuralcodec.bench.scores import repeat, scores
 from neuralcodec.core.errors import MeasureError, UsageError
 from neuralcodec.media.still_colour import planes_of_rows
-
-_GREY = ("1", "L", "LA", "La", "I", "I;16", "F")
 
 
 def encode(image: object, condition: StillCondition, setting: float) -> bytes:
@@ -53,9 +51,10 @@ def measure(
     """A still picture through a format; see classical.measure. Raises UsageError for a video, MeasureError."""
     if not clip.still or not clip.path:
         raise UsageError(f"{name} is for still pictures; {clip.name} is none")
-    image = upright(clip.path)
-    mode = "L" if image.mode in _GREY else "RGB"
-    source = image.convert(mode)
+    from PIL import Image
+
+    mode = "L" if clip.video.gray else "RGB"
+    source = Image.fromarray(rgb_source(clip)).convert(mode)
     started = time.perf_counter()
     data = encode(source, STILLS[name], setting)
     encoded = time.perf_counter() - started

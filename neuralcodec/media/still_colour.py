@@ -3,7 +3,7 @@
 The conversion is JPEG's, BT.601 with chroma samples in the middle of four luma samples, but over the limited range (16 to 235, 16 to 240): the models are
 trained on videos, and at equal quality of RGB pictures take fewer bits so. Gray pictures keep their samples, so the full range. Chroma is halved by
 (-1, 9, 9, -1) / 16 and brought back by (-3, 29, 111, -9) / 128 (a cubic at a quarter of a sample), in each direction, ends repeated. On the eight pictures
-that this was chosen on, the pair keeps 52.1 dB of the chroma, means of four samples with JPEG's triangle 50.4 dB; neither filter moves anything.
+that this was chosen on, over the full range, the pair keeps 52.1 dB of the chroma, means of four samples with JPEG's triangle 50.4 dB; neither filter moves anything.
 """
 
 from __future__ import annotations
