@@ -445,6 +445,15 @@ def directed_filters(m: Maker) -> bytes:
     return m.finish()
 
 
+@_stream("tables that adapt: all mask modes, nearly certain elements in groups, symbols that surprise, frames of other qualities, two groups")
+def adaptive(m: Maker) -> bytes:
+    m.open((60, 100), quality=90, adaptive=True, sparse=True)
+    m.coder.follow(False, True, False, False, True)
+    m.group(m.pictures(7, noise=20), (DERIVED, THRESHOLD, EXCEPTIONS, SENT), qualities=(90, 90, 60, 90, 120, 90, 97))
+    m.group(m.pictures(4, noise=60), start=7)
+    return m.finish()
+
+
 @_stream("packets of unknown types 8 to 11 between the frames, to be passed over")
 def unknown_packets(m: Maker) -> bytes:
     m.open()

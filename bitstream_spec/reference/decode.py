@@ -24,6 +24,7 @@ if __package__ in (None, ""):  # run as a file
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from reference.adanic import AdaNIC, MappedLatent
+from reference.adaptation import Adaptation
 from reference.choices import Choices
 from reference.container import Frame, Part, Stream, read_stream
 from reference.filters import Filters
@@ -48,11 +49,11 @@ def check_model(header: dict[str, Any], model: Model) -> None:
         raise ModelError(f"arithmetic {header['arithmetic']} with a model of {model.metadata['architecture']}")
 
 
-def decode(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Latent | Choices | Filters]]]:
+def decode(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Latent | Choices | Filters | Adaptation]]]:
     """Each frame with its latents by name. Raises StreamError, ModelError."""
     header = stream.header
     check_model(header, model)
-    reference: dict[str, Latent | Choices | Filters] | None = None
+    reference: dict[str, Latent | Choices | Filters | Adaptation] | None = None
     kind = SlimCAE if model.slim else AdaNIC if model.adaptive else None
     slim = kind(model.tensors, model.metadata["config"], header["width_tables"][header["level"] - 1]) if kind else None
     for frame in stream.frames:
@@ -79,6 +80,7 @@ def decode(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Late
             header["sparse"],
             header["loop_filter"],
             header["directed"],
+            header["adaptive"],
         )
         yield frame, reference
 
@@ -121,7 +123,7 @@ def _plane(stream: Stream, model: Model, side: ExactPictures, parts: list[Part],
     return y[: stream.header["height"], : stream.header["width"]].astype(np.uint8)
 
 
-def decode_pictures(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Latent | Choices | Filters], Planes | None]]:
+def decode_pictures(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Latent | Choices | Filters | Adaptation], Planes | None]]:
     """Each frame with its latents and the planes that are shown, uint8; None where pictures are not exact. Raises as ``decode``."""
     header = stream.header
     check_model(header, model)
@@ -144,9 +146,9 @@ def decode_pictures(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[
         yield frame, latents, (shown[0], shown[1], shown[2])
 
 
-def digest_parts(latents: dict[str, Latent | Choices | Filters]) -> list[bytes]:
+def digest_parts(latents: dict[str, Latent | Choices | Filters | Adaptation]) -> list[bytes]:
     """The bytes of a frame that digests are over: all latents, then all masks, then choices of predictions or capacity maps."""
-    coded = [latent for latent in latents.values() if not isinstance(latent, Choices | Filters)]
+    coded = [latent for latent in latents.values() if not isinstance(latent, Choices | Filters | Adaptation)]
     values = [latent.value.astype("<i2").tobytes() for latent in coded]
     masks = [np.packbits(latent.mask).tobytes() for latent in coded]
     choices = [item.value.astype(np.uint8).tobytes() for item in latents.values() if isinstance(item, Choices)]

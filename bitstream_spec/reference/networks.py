@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .adaptation import Adaptation
 from .choices import Choices, read_choices
 from .filters import Filters, NO_FILTERS, read_filters
 from .masks import read_latent, read_mask
@@ -234,15 +235,17 @@ def read_frame(
     quality: int,
     height: int,
     width: int,
-    reference: dict[str, Latent | Choices | Filters] | None,
+    reference: dict[str, Latent | Choices | Filters | Adaptation] | None,
     hypotheses: bool = False,
     sparse: bool = False,
     loop_filter: bool = False,
     directed: bool = False,
-) -> dict[str, Latent | Choices | Filters]:
+    adaptive: bool = False,
+) -> dict[str, Latent | Choices | Filters | Adaptation]:
     """Section 5: all latents of a packet of kind "I" or "P", by name, in their order in the payload, and between them its choices of predictions,
     if the stream has feature 4 (``hypotheses``). ``sparse``: it has feature 8.
     ``loop_filter``: it has feature 16; filters are the last of what is found. ``directed``: it has feature 32.
+    ``adaptive``: it has feature 128; what tables of the next frame follow from is found as "motion adaptation" and "contextual adaptation".
 
     ``height`` and ``width`` are in luma samples; ``reference`` is what this function gave for the frame referred to.
     """
@@ -253,7 +256,7 @@ def read_frame(
         steps = [("contextual", "intra.prior")]
     if len(mask_bytes) != sum(LatentPrior(tensors, prior_name).mask_bytes for _, prior_name in steps):
         raise StreamError(f"{len(mask_bytes)} mask bytes in a packet of kind {kind}")
-    found: dict[str, Latent | Choices | Filters] = {}
+    found: dict[str, Latent | Choices | Filters | Adaptation] = {}
     remaining = list(mask_bytes)
     for name, prior_name in steps:
         prior = LatentPrior(tensors, prior_name)
@@ -267,11 +270,23 @@ def read_frame(
         index = prior.hyper_scale_index(quality)
         z_shape = (len(index), -(-rows // 4), -(-columns // 4))
         tables = np.broadcast_to(index[:, None, None], z_shape)
+        adaptation = None
+        if adaptive and kind == "P":
+            before = (reference or {}).get(f"{name} adaptation")
+            channels = prior.tensor("mean_head.weight").shape[0]
+            adaptation = before.next() if before else Adaptation.start(channels, z_shape, prior.vectors)
+            found[f"{name} adaptation"] = adaptation
+            tables = np.broadcast_to(adaptation.hyper.tables(index, np.arange(len(index)))[:, None, None], z_shape)
         z = read_group(rans, tables.reshape(-1)).reshape(z_shape)
         if z.size > UNCHECKED_HYPER and rans.at_end():
             lowest = np.array([1 - len(table) // 2 for table in TABLES])[tables]
             if np.count_nonzero(z == lowest) > z.size // 2:
                 raise StreamError("the payload ends within the hyper latents")
+        if adaptation is not None:
+            symbols, z = z, z + adaptation.prediction()
+            if z.size and np.abs(z).max() > LARGEST_SYMBOL:
+                raise StreamError("a hyper latent is out of range")
+            adaptation.learn_hyper(tables, symbols, z)
         own, remaining = remaining[: prior.mask_bytes], remaining[prior.mask_bytes :]
         features = prior.features(z, reads, quality, rows, columns)
         channels = prior.tensor("mean_head.weight").shape[0]
@@ -284,9 +299,17 @@ def read_frame(
             mean, index, derived = (
                 a[where].reshape(shape) for a in (stats.mean, stats.scale_index, stats.derived_mask())
             )
+            channel = np.nonzero(where)[0]
+            offsets = None
+            if adaptation is not None:
+                offsets = adaptation.later if part else adaptation.first
+                index = offsets.tables(index, channel.reshape(shape))
             mask_byte = own[min(part, len(own) - 1)]
             mask = read_mask(rans, mask_byte // 64, mask_byte % 64, index, derived)
             symbols = read_latent(rans, index, mask, sparse)
+            if offsets is not None:
+                seen = mask.reshape(-1)
+                offsets.learn(index.reshape(-1)[seen], channel[seen], symbols.reshape(-1)[seen])
             value[where] = decoded_latent(symbols, mean).reshape(-1)
             coded[where] = mask.reshape(-1)
         found[name] = Latent(value, coded)

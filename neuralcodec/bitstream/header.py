@@ -48,7 +48,7 @@ class StreamHeader:
     of a still picture in luma samples, a multiple of 64; 0 without tiles. ``hypotheses``: P frames say for each cell what it is predicted from.
     ``sparse``: nearly certain elements of latents are coded in groups.
     ``loop_filter``: frames say how they are filtered; ``directed``: their filters may have directions, clipped
-    differences, and luma's in chroma.
+    differences, and luma's in chroma. ``adaptive``: tables of P frames follow what has been coded.
     """
 
     video: VideoProperties
@@ -70,6 +70,7 @@ class StreamHeader:
     loop_filter: bool = False
     directed: bool = False
     bare: bool = False
+    adaptive: bool = False
 
     @property
     def levels(self) -> int:
@@ -106,15 +107,16 @@ def _values(header: StreamHeader) -> dict[str, Any]:
         raise StreamError(f"header.tile_units: tiles are for stills, and multiples of {syntax.TILE_UNIT} luma samples")
     if video.full_chroma and (video.gray or not video.still):
         raise StreamError("header.pixel_format: 4:4:4 is for stills in colour")
-    if video.still and (header.hypotheses or header.sparse):
-        raise StreamError("header.required_features: a still picture has no predictions, and no sparse latents")
+    if video.still and (header.hypotheses or header.sparse or header.adaptive):
+        raise StreamError("header.required_features: a still picture has no predictions, no sparse latents and no tables that adapt")
     if header.tile_size and header.loop_filter:
         raise StreamError("header.required_features: a picture in tiles has no loop filters")
     if header.directed and not header.loop_filter:
         raise StreamError("header.required_features: there are no directed loop filters without loop filters")
     features = {syntax.Feature.TILES: header.tile_size, syntax.Feature.FULL_CHROMA: video.full_chroma, syntax.Feature.HYPOTHESES: header.hypotheses,
                 syntax.Feature.SPARSE: header.sparse, syntax.Feature.LOOP_FILTER: header.loop_filter,
-                syntax.Feature.DIRECTED: header.directed, syntax.Feature.BARE: header.bare}
+                syntax.Feature.DIRECTED: header.directed, syntax.Feature.BARE: header.bare,
+                syntax.Feature.ADAPTIVE: header.adaptive}
     values = {
         "required_features": sum(feature for feature, needed in features.items() if needed),
         "width": video.width,
@@ -207,9 +209,9 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
         raise StreamError("header.pixel_format: 4:4:4 needs feature 2, and is for still pictures")
     if bare and features & syntax.Feature.TILES:
         raise StreamError("header.required_features: a bare picture in tiles")
-    flags = {name: bool(features & syntax.Feature[name.upper()]) for name in ("hypotheses", "sparse", "loop_filter", "directed")}
-    if (flags["hypotheses"] or flags["sparse"]) and values["still"]:
-        raise StreamError("header.required_features: predictions by cell or sparse latents in a still picture")
+    flags = {name: bool(features & syntax.Feature[name.upper()]) for name in ("hypotheses", "sparse", "loop_filter", "directed", "adaptive")}
+    if (flags["hypotheses"] or flags["sparse"] or flags["adaptive"]) and values["still"]:
+        raise StreamError("header.required_features: predictions by cell, sparse latents or tables that adapt in a still picture")
     if flags["loop_filter"] and tile_size:
         raise StreamError("header.required_features: loop filters in a picture in tiles")
     if flags["directed"] and not flags["loop_filter"]:

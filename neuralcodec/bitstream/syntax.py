@@ -28,6 +28,7 @@ class Feature(IntFlag):
     LOOP_FILTER = 16
     DIRECTED = 32
     BARE = 64
+    ADAPTIVE = 128
 
 
 KNOWN_FEATURES = sum(Feature)

@@ -136,6 +136,7 @@ def encode_source(
 @click.option("--no-scene-cuts", is_flag=True, help="Groups of N frames whatever they show; otherwise a new scene begins a new one.")
 @click.option("--no-loop-filter", is_flag=True, help="Do not filter decoded frames, so that older readers can decode the stream; takes more bits.")
 @click.option("--no-hypotheses", is_flag=True, help="Predict P frames from the frame before alone, and code latents one by one, so that older readers can decode the stream; takes more bits.")
+@click.option("--no-adaptation", is_flag=True, help="Keep to the tables that the model says for P frames, so that older readers can decode the stream; takes more bits.")
 @click.option("--no-temporal-filter", is_flag=True, help="Code the pictures that others refer to as they are, grain and all; otherwise they are denoised.")
 @click.option("--frames", type=FrameRange(), metavar="a:b", help="Frames a to b - 1 only, counted from 0.")
 @click.option("--no-audio", is_flag=True, help="Leave the sound out.")
@@ -176,6 +177,7 @@ def encode(
     gop: int,
     no_scene_cuts: bool,
     no_hypotheses: bool,
+    no_adaptation: bool,
     no_loop_filter: bool,
     no_temporal_filter: bool,
     frames: tuple[int, int | None] | None,
@@ -213,7 +215,7 @@ def encode(
     from neuralcodec.pipeline.encoder import EncodeOptions
 
     options = EncodeOptions(level, quality, gop, workers, threads or 1, scene_cuts=not no_scene_cuts, temporal_filter=not no_temporal_filter,
-                            hypotheses=not no_hypotheses, sparse=not no_hypotheses, loop_filter=not no_loop_filter, effort=effort, route=route)
+                            hypotheses=not no_hypotheses, adaptation=not no_adaptation, sparse=not no_hypotheses, loop_filter=not no_loop_filter, effort=effort, route=route)
     if is_batch(sources, output):
         if frames or size or pix_fmt or fps:
             raise UsageError("--frames, --size, --pix-fmt and --fps are for a single file")

@@ -90,6 +90,7 @@ def header_facts(header: StreamHeader, size: int) -> dict[str, Any]:
         "loop_filter": header.loop_filter,
         "directed": header.directed,
         "bare": header.bare,
+        "adaptive": header.adaptive,
         "colour": {
             "primaries": colour.primaries,
             "transfer": colour.transfer,

@@ -10,13 +10,15 @@ from torch import Tensor
 
 from neuralcodec.codecs.adanic import AdaNIC, MappedPrior
 from neuralcodec.codecs.capacity_coding import read_map, write_map
-from neuralcodec.codecs.coding import CONTEXTUAL, Coded, Parsed, Planes, code_parts
+from neuralcodec.codecs.coding import CONTEXTUAL, Coded, Parsed, Planes
+from neuralcodec.codecs.part_coding import code_parts
 from neuralcodec.codecs.jumc import cost, find_capacities, tolerance
 from neuralcodec.codecs.prior import MEAN_FRAC, SYMBOL_LIMIT, LatentPrior, latent_size
 from neuralcodec.codecs.routing import picture_blocks
 from neuralcodec.codecs.slimcae_coding import SlimCAECoder, in_bands, to_picture, to_planes
 from neuralcodec.core.errors import StreamError, UsageError
 from neuralcodec.entropy import Elements, FrameDecoder, FrameEncoder, cost_bits, quantise
+from neuralcodec.entropy.adaptation import Adaptation
 from neuralcodec.nn.capacity_map import CapacityMap, map_shape
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import ALIGN, to_samples
@@ -64,11 +66,12 @@ class AdaNICCoder(SlimCAECoder):
     def _prior(self, kind: str, name: str) -> MappedPrior:
         return self.model.prior_at(self._tcm)
 
-    def _read_hyper(self, decoder: FrameDecoder, kind: str, prior: LatentPrior, quality: int, size: tuple[int, int], name: str) -> Fixed:
+    def _read_hyper(self, decoder: FrameDecoder, kind: str, prior: LatentPrior, quality: int, size: tuple[int, int], name: str,
+                    adaptation: Adaptation | None) -> Fixed:
         shape = map_shape(self.model.config.block, *latent_size(*size))
         self._options = read_map(decoder, shape, self.model.option, self.model.options - 1)
         prior.tcm = self._map(self._options, size)
-        return super()._read_hyper(decoder, kind, prior, quality, size, name)
+        return super()._read_hyper(decoder, kind, prior, quality, size, name, adaptation)
 
     def parse(self, kind: str, payload: bytes, modes: tuple[int, ...], quality: int, size: tuple[int, int], previous: Parsed | None) -> MappedParsed:
         """See SlimCAECoder. Raises StreamError as well for a map that cannot be, and for a value in a channel that its block does not have."""
@@ -109,7 +112,7 @@ class AdaNICCoder(SlimCAECoder):
         self._tcm = self._map(options, size)
         y, z = self._analyse(source, quality, self._tcm)
         write_map(encoder, options, self.model.option, self.model.options - 1)
-        (latent, mask), modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None)
+        (latent, mask, _), modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None)
         payload = encoder.finish()
         parsed = MappedParsed({CONTEXTUAL: latent}, {CONTEXTUAL: mask}, dict(encoder.bits), capacities=options)
         return Coded(modes, payload, parsed, self.reconstruct("I", parsed, quality))

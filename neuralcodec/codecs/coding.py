@@ -11,10 +11,9 @@ pictures at all, and its result is the same on every machine (DESIGN D1). The en
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from neuralcodec.codecs.flagship import Flagship
 from neuralcodec.codecs.latent_search import EFFORTS, ROUNDING
 from neuralcodec.codecs.motion import cell_error, motion_worth
 from neuralcodec.codecs.motion_search import MotionSearch, quantiser_step
+from neuralcodec.codecs.part_coding import code_parts
 from neuralcodec.codecs.prediction_choice import choose_predictions
 from neuralcodec.codecs.prior import (
     LATENT_LIMIT,
@@ -53,6 +53,7 @@ from neuralcodec.entropy import (
     unpack_mask_mode,
     write_mask,
 )
+from neuralcodec.entropy.adaptation import Adaptation, check_hyper
 from neuralcodec.entropy.choices import ChoiceStatistics, read_choices, write_choices
 from neuralcodec.entropy.filters import FilterPlanes, FilterState, read_filters, write_filters
 from neuralcodec.entropy.tables import PRECISION
@@ -86,7 +87,8 @@ class Parsed:
 
     ``entropy_seconds``: what reading symbols and masks took, without the networks; 0 for what an encoder made. ``choices``: uint8 (h, w), what each cell
     of a P frame is predicted from, in streams that say so; ``statistics``: what probabilities of the next frame's follow from; ``lasting``: whether a P frame
-    is a long-term reference; ``filters``: what decoded planes are filtered by, in streams that say so."""
+    is a long-term reference; ``filters``: what decoded planes are filtered by, in streams that say so; ``adaptation``: what the next frame's tables follow from, by
+    latent, where they adapt."""
 
     latents: dict[str, Fixed]
     masks: dict[str, np.ndarray]
@@ -96,6 +98,7 @@ class Parsed:
     statistics: ChoiceStatistics | None = None
     lasting: bool = False
     filters: FilterState | None = None
+    adaptation: dict[str, Adaptation] = field(default_factory=dict)
 
     def digest_parts(self) -> list[bytes]:
         """Bytes that identify latents and masks, for md5: int16 little endian, then packed masks, then choices of predictions."""
@@ -140,6 +143,14 @@ def place(model: Flagship, device: torch.device) -> None:
         prior.to("cpu")
 
 
+class Written(NamedTuple):
+    """A latent that was coded, its mask, and what was learned from it."""
+
+    latent: Fixed
+    mask: np.ndarray
+    adaptation: Adaptation | None
+
+
 class FlagshipCoder:
     """Codes frames with a frozen flagship at the widths that are applied to it. One object serves one thread at a time."""
 
@@ -164,9 +175,12 @@ class FlagshipCoder:
         self.hypotheses = False
         """Whether P frames say for each cell what it is predicted from (nn.hypotheses), as their stream's header tells."""
 
-    def follow(self, hypotheses: bool, sparse: bool, loop_filter: bool, directed: bool) -> None:
+        self.adaptive = False
+        """Whether tables of P frames adapt (entropy.adaptation), as their stream's header tells."""
+
+    def follow(self, hypotheses: bool, sparse: bool, loop_filter: bool, directed: bool, adaptive: bool = False) -> None:
         """Obey what a stream's header says of its frames."""
-        self.hypotheses, self.sparse, self.loop_filter, self.directed = hypotheses, sparse, loop_filter, directed
+        self.hypotheses, self.sparse, self.loop_filter, self.directed, self.adaptive = hypotheses, sparse, loop_filter, directed, adaptive
 
     # -- the exact path ------------------------------------------------------------------------------------------
 
@@ -183,10 +197,11 @@ class FlagshipCoder:
         if len(modes) != expected:
             raise StreamError(f"a frame of kind {kind} has {expected} mask modes, not {len(modes)}")
         remaining = list(modes)
-        latents, masks, choices, statistics, lasting = {}, {}, None, None, False
+        latents, masks, adapted, choices, statistics, lasting = {}, {}, {}, None, None, False
         for name in self.latents_by_kind[kind]:
             prior = self._prior(kind, name)
-            z = self._read_hyper(decoder, kind, prior, quality, size, name)
+            adaptation = self._adaptation(kind, name, previous, size)
+            z = self._read_hyper(decoder, kind, prior, quality, size, name, adaptation)
             own, remaining = remaining[: prior.division.mask_bytes], remaining[prior.division.mask_bytes :]
 
             def read(part: int, scale: np.ndarray, mean: np.ndarray, derived: np.ndarray, name: str = name,
@@ -199,14 +214,17 @@ class FlagshipCoder:
                 return elements, mask
 
             before = time.perf_counter()
-            latents[name], masks[name] = code_parts(prior, z, self._temporal(kind, name, latents, previous, size), quality, size, read)
+            latents[name], masks[name] = code_parts(prior, z, self._temporal(kind, name, latents, previous, size), quality, size, read, adaptation)
+            if adaptation is not None:
+                adapted[name] = adaptation
             whole += time.perf_counter() - before
             if name == MOTION and self.hypotheses:
                 lasting = bool(decoder.get_bits(1, 1, CHOICES)[0])
                 choices, statistics = read_choices(decoder, latent_size(*size), *self._choices_before(previous))
         filters = read_filters(decoder, self._filters_before(kind, previous), self.directed) if self.loop_filter else None
         decoder.finish()
-        return Parsed(latents, masks, dict(decoder.bits), time.perf_counter() - started - whole + coding, choices, statistics, lasting, filters)
+        return Parsed(latents, masks, dict(decoder.bits), time.perf_counter() - started - whole + coding, choices, statistics, lasting, filters,
+                      adapted)
 
     @staticmethod
     def _filters_before(kind: str, previous: Parsed | None) -> FilterState | None:
@@ -220,16 +238,35 @@ class FlagshipCoder:
             return None, ChoiceStatistics()
         return previous.choices, previous.statistics
 
-    def _read_hyper(self, decoder: FrameDecoder, kind: str, prior: LatentPrior, quality: int, size: tuple[int, int], name: str) -> Fixed:
-        grouping = self._hyper_grouping(kind, prior, quality, size, name)
+    def _adaptation(self, kind: str, name: str, previous: Parsed | None, size: tuple[int, int]) -> Adaptation | None:
+        """What a latent's tables follow from, to learn from it; None where they do not adapt."""
+        if kind == "I" or not self.adaptive:
+            return None
+        if previous is not None and name in previous.adaptation:
+            return previous.adaptation[name].copy()
+        prior = self._prior(kind, name)
+        # Later parts of vectors are differences, which spread otherwise than sums.
+        return Adaptation.none(prior.channels, (prior.hyper, *hyper_size(*size)), 2 if prior.division.vectors and prior.parts > 1 else 1)
+
+    def _read_hyper(self, decoder: FrameDecoder, kind: str, prior: LatentPrior, quality: int, size: tuple[int, int], name: str,
+                    adaptation: Adaptation | None) -> Fixed:
+        if adaptation is None:
+            grouping = self._hyper_grouping(kind, prior, quality, size, name)
+        else:
+            tables = adaptation.hyper.tables(prior.hyper_scale_index(torch.tensor([quality]))[0].numpy())
+            grouping = Grouping.of(tables)
         symbols = decoder.get_grouped(grouping, label=f"{name} hyper")
-        if symbols.size and np.abs(symbols).max() > SYMBOL_LIMIT:
-            raise StreamError("a hyper latent is out of range")
         # A header that claims a huge picture must not cost huge memory. A payload that is used up gives the lowest symbol for ever.
         if symbols.size > HYPER_UNCHECKED and decoder.remaining < PRECISION and (
                 np.count_nonzero(symbols[grouping.order] == -grouping.radius) > symbols.size // 2):
             raise StreamError("the payload ends within the hyper latents: too short for the picture's size")
-        return Fixed.from_integers(torch.from_numpy(symbols.reshape(1, prior.hyper, *hyper_size(*size))), 0, SYMBOL_LIMIT)
+        latent = symbols.reshape(prior.hyper, *hyper_size(*size))
+        if adaptation is not None:
+            residual, latent = latent, latent + adaptation.hyper.prediction()
+        check_hyper(latent, SYMBOL_LIMIT)
+        if adaptation is not None:
+            adaptation.hyper.learn(tables, residual, latent)
+        return Fixed.from_integers(torch.from_numpy(latent[None].astype(np.int32)), 0, SYMBOL_LIMIT)
 
     def _hyper_grouping(self, kind: str, prior: LatentPrior, quality: int, size: tuple[int, int], name: str) -> Grouping:
         """Of the hyper latents' tables, which depend on nothing else."""
@@ -358,7 +395,7 @@ class FlagshipCoder:
                 mz = self.model.motion.hyper_analysis(m, q)
         motion, motion_modes = self._write(encoder, "P", MOTION, m, mz, quality, size, {}, previous, worth)
         with self._precision():
-            step_back, hidden = self._step(motion[0].values.to(self.device), q, reference)
+            step_back, hidden = self._step(motion.latent.values.to(self.device), q, reference)
             ways = ways_back(step_back, reference.past)
         choices = statistics = None
         if not self.hypotheses:
@@ -371,7 +408,7 @@ class FlagshipCoder:
         with self._precision():
             predicted = self._prediction(planes, ways, hidden, reference.past, lasting)
             y, z = self.model.inter.analyse(current, predicted.packed, predicted.context, q)
-        contextual, modes = self._write(encoder, "P", CONTEXTUAL, y, z, quality, size, {MOTION: motion[0]}, previous, self._worth(importance, y))
+        contextual, modes = self._write(encoder, "P", CONTEXTUAL, y, z, quality, size, {MOTION: motion.latent}, previous, self._worth(importance, y))
         # Filters are looked for in the first P frame and in the best ones.
         search = lasting or previous is None or MOTION not in previous.latents
         coded = self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (*motion_modes, *modes), quality, predicted, source, previous, search)
@@ -407,11 +444,12 @@ class FlagshipCoder:
         return None if importance is None else (self.lambdas[CONTEXTUAL] * importance).expand(y.shape)
 
     def _write(self, encoder: FrameEncoder, kind: str, name: str, y: Tensor, z: Tensor, quality: int, size: tuple[int, int],
-               latents: dict[str, Fixed], previous: Parsed | None, worth: Tensor | None = None) -> tuple[tuple[Fixed, np.ndarray], tuple[int, ...]]:
+               latents: dict[str, Fixed], previous: Parsed | None, worth: Tensor | None = None) -> tuple[Written, tuple[int, ...]]:
         """``worth`` (1, C, h, w): bits that a squared step is worth, where it is not the same everywhere."""
         prior = self._prior(kind, name)
         hyper = torch.floor(z[0].float().cpu() + 0.5).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
-        encoder.put(hyper.to(torch.int32).numpy(), self._hyper_tables(prior, quality, size), label=f"{name} hyper")
+        adaptation = self._adaptation(kind, name, previous, size)
+        self._write_hyper(encoder, hyper.to(torch.int32).numpy(), prior, quality, size, name, adaptation)
         target = y[0].float().cpu().numpy()
         division = prior.division
         where = [division.places(part, *target.shape[-2:]) for part in range(division.parts)]
@@ -445,11 +483,22 @@ class FlagshipCoder:
 
         if division.mask_bytes == 1 < division.parts:
             # What is best for the first part alone can be bad for the others: sums and differences of vectors are not alike.
-            code_parts(prior, z_fixed, temporal, quality, size, survey)
+            code_parts(prior, z_fixed, temporal, quality, size, survey, None if adaptation is None else adaptation.copy())
             joined = (np.concatenate([s[i].reshape(1, 1, -1) for s in seen], -1) if np.ndim(seen[0][i]) else seen[0][i] for i in range(5))
             choice = self._choose(name, *joined, shared=True)
             modes.append(pack_mask_mode(choice.mode, choice.parameter))
-        return code_parts(prior, z_fixed, temporal, quality, size, write), tuple(modes)
+        latent, mask = code_parts(prior, z_fixed, temporal, quality, size, write, adaptation)
+        return Written(latent, mask, adaptation), tuple(modes)
+
+    def _write_hyper(self, encoder: FrameEncoder, hyper: np.ndarray, prior: LatentPrior, quality: int, size: tuple[int, int], name: str,
+                     adaptation: Adaptation | None) -> None:
+        tables = self._hyper_tables(prior, quality, size)
+        if adaptation is not None:
+            tables = adaptation.hyper.tables(tables[:, 0, 0])
+            residual = hyper - adaptation.hyper.prediction()
+            adaptation.hyper.learn(tables, residual, hyper)
+            hyper = residual
+        encoder.put(hyper, tables, label=f"{name} hyper")
 
     def _choose(self, name: str, symbols: np.ndarray, scale: np.ndarray, derived: np.ndarray, residual: np.ndarray, lam: float | np.ndarray,
                 shared: bool) -> MaskChoice:
@@ -459,10 +508,11 @@ class FlagshipCoder:
             return MaskChoice(MaskMode.THRESHOLD, 0, np.ones_like(derived))
         return choose_mask(symbols, scale, derived, lam, modes, residual, PRICES[name])
 
-    def _coded(self, kind: str, encoder: FrameEncoder, parts: dict[str, tuple[Fixed, np.ndarray]], modes: tuple[int, ...], quality: int,
+    def _coded(self, kind: str, encoder: FrameEncoder, parts: dict[str, Written], modes: tuple[int, ...], quality: int,
                predicted: Prediction | None = None, source: Planes | None = None, previous: Parsed | None = None, search: bool = False) -> Coded:
         """``source``, ``previous`` for loop filters; ``search``: look for new ones."""
-        parsed = Parsed({n: p[0] for n, p in parts.items()}, {n: p[1] for n, p in parts.items()})
+        parsed = Parsed({n: p.latent for n, p in parts.items()}, {n: p.mask for n, p in parts.items()},
+                        adaptation={n: p.adaptation for n, p in parts.items() if p.adaptation is not None})
         if not self.loop_filter:
             planes = self.reconstruct(kind, parsed, quality, None, predicted)
         else:
@@ -472,35 +522,3 @@ class FlagshipCoder:
         payload = encoder.finish()
         parsed.bits = dict(encoder.bits)
         return Coded(modes, payload, parsed, planes)
-
-
-def code_parts(prior: LatentPrior, z: Fixed, temporal: list[Fixed], quality: int, size: tuple[int, int],
-               code: Callable[[int, np.ndarray, np.ndarray, np.ndarray], tuple[Elements, np.ndarray]]) -> tuple[Fixed, np.ndarray]:
-    """A latent part by part, for encoder and decoder alike. ``z`` hyper latent (1, Cz, ceil(h/4), ceil(w/4)), ``size`` (height, width) of the picture.
-
-    ``code(part, scale index, mean in sixteenths, derived mask)`` codes one part and returns its symbols (those that are not skipped) and its mask; all
-    arrays have the division's shape. Returns the decoded latent (1, C, h, w) and the mask (C, h, w)."""
-    h, w = latent_size(*size)
-    q = torch.tensor([quality])
-    features = prior.features(z, temporal, q, (h, w))
-    value = np.zeros((prior.channels, h, w), np.float32)
-    whole = np.zeros((prior.channels, h, w), bool)
-    shape = prior.division.shape(h, w)
-    for part in range(prior.division.parts):
-        where = prior.division.places(part, h, w)
-        stats = prior.statistics(features, q, part, _latent(value) if part else None)
-        # What is not of this part is left out before anything is converted.
-        scale, mean, mode = (t[0].numpy().reshape(-1)[where] for t in (stats.scale_index(), stats.mean.values, stats.mode.values))
-        mean = (mean * 2.0**MEAN_FRAC).astype(np.int32)
-        elements, mask = code(part, scale.reshape(shape), mean.reshape(shape), (mode > 0).reshape(shape))
-        # In floating point it is exact too: symbols have 16 bits.
-        decoded = mean.astype(np.float32)
-        decoded[elements.where] += elements.symbols.astype(np.float32) * (1 << MEAN_FRAC)
-        value.reshape(-1)[where] = decoded.clip(-LATENT_LIMIT, LATENT_LIMIT, out=decoded) * np.float32(2.0**-MEAN_FRAC)
-        whole.reshape(-1)[where] = mask.reshape(-1)
-    return _latent(value), whole
-
-
-def _latent(value: np.ndarray) -> Fixed:
-    # A copy: the caller fills in the elements of the next part.
-    return Fixed(torch.from_numpy(value[None].copy()), MEAN_FRAC, LATENT_LIMIT)

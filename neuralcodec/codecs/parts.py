@@ -63,6 +63,11 @@ class Division:
         """The same as indexes into (C, height, width) in raster order, ascending."""
         return np.flatnonzero(self.elements(part, height, width).numpy())
 
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
+    def channels_of(self, part: int, height: int, width: int) -> np.ndarray:
+        """The channel of each of them, int64."""
+        return self.places(part, height, width) // (height * width)
+
     def shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Of the array in which a part is coded, with -1 for the number of its positions or, of four, of its elements, in raster order."""
         return {1: (self.channels, height, width), 4: (1, 1, -1)}.get(self.parts, (self.channels, 1, -1))

@@ -74,7 +74,7 @@ class TileCoder(FlagshipCoder):
             y, z = self.searcher.intra(window.y, window.uv, y, z, q, self.effort, self.lambdas[CONTEXTUAL], None, surround)
         encoder = FrameEncoder()
         worth = self._worth(None, y, bool(self.effort.shares))
-        (latent, mask), modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, (rows.size, columns.size), {}, None, worth)
+        (latent, mask, _), modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, (rows.size, columns.size), {}, None, worth)
         parsed = Parsed({CONTEXTUAL: latent}, {CONTEXTUAL: mask})
         if self.loop_filter:
             real, _ = self._picture("I", parsed, quality, None, None)

@@ -146,7 +146,7 @@ class StreamDecoder:
         torch.set_num_threads(self._threads)
         coder = coder_for(self.loaded.model, self.device)
         header = self.reader.header
-        coder.follow(header.hypotheses, header.sparse, header.loop_filter, header.directed)
+        coder.follow(header.hypotheses, header.sparse, header.loop_filter, header.directed, header.adaptive)
         parsed: queue.Queue = queue.Queue(PARSE_AHEAD)
         over = threading.Event()
         thread = threading.Thread(target=self._parse_group, args=(job, coder, parsed, over), daemon=True)

@@ -66,6 +66,8 @@ class EncodeOptions:
     """Whether intra frames, and P frames that are the best of the cascade, are filtered along motion before they are coded, see codecs.temporal_filter."""
     hypotheses: bool = True
     """Whether P frames say for each cell what it is predicted from (nn.hypotheses), where the model has P frames."""
+    adaptation: bool = True
+    """Whether tables of P frames adapt (entropy.adaptation), where the model has P frames."""
     loop_filter: bool = True
     """Whether frames, and pictures that are not in tiles, are filtered as the encoder finds best (nn.loop_filter), where the model is a flagship."""
     sparse: bool = True
@@ -129,7 +131,8 @@ class StreamEncoder:
             gop_size=options.gop, quality=self.quality, side_streams=side_streams, metadata=metadata or {}, chapters=chapters, encoder=program,
             hypotheses=options.hypotheses and options.gop != 1 and not video.still,
             sparse=options.sparse and not loaded.intra_only and not video.still,
-            loop_filter=loop_filter, directed=loop_filter)
+            loop_filter=loop_filter, directed=loop_filter,
+            adaptive=options.adaptation and not loaded.intra_only and options.gop != 1 and not video.still)
         apply_widths(loaded.model, loaded.widths[options.level - 1])
         place(loaded.model, device)
         prepare_exact(device)
@@ -182,7 +185,7 @@ class StreamEncoder:
         torch.set_num_threads(self.options.threads)
         coder = coder_for(self.loaded.model, self.device, self.options.route)
         coder.effort, coder.searcher.on_step = self.effort, job.go_on
-        coder.follow(self.header.hypotheses, self.header.sparse, self.header.loop_filter, self.header.directed)
+        coder.follow(self.header.hypotheses, self.header.sparse, self.header.loop_filter, self.header.directed, self.header.adaptive)
         if self.options.mask_modes is not None:
             coder.mask_modes = self.options.mask_modes
         size = (self.video.height, self.video.width)

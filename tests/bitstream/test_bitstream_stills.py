@@ -123,6 +123,20 @@ def test_sparse_latents_need_their_feature_and_no_still():
         read_header(repair(write_header(STILL)[:14] + b"\x09" + write_header(STILL)[15:], True), Limits())
 
 
+def test_tables_that_adapt_need_their_feature_and_no_still():
+    with pytest.raises(StreamError, match="required_features"):
+        write_header(replace(STILL, adaptive=True))
+    with pytest.raises(StreamError, match="required_features"):
+        write_header(replace(STILL, tile_size=0, metadata={}, gop_size=1, adaptive=True).as_bare())
+    data = write_header(replace(HEADER, adaptive=True, hypotheses=True))
+    assert data[14:16] == b"\x84\x01" and read_header(data, Limits()).adaptive and not read_header(write_header(HEADER), Limits()).adaptive
+    longer = bytearray(write_header(STILL))
+    longer[14:15] = bytes([longer[14] | 0x80, 1])
+    longer[10:14] = (int.from_bytes(longer[10:14], "little") + 1).to_bytes(4, "little")
+    with pytest.raises(StreamError, match="required_features"):
+        read_header(repair(bytes(longer), True), Limits())
+
+
 def test_loop_filters_need_their_feature_and_no_tiles():
     with pytest.raises(StreamError, match="required_features"):
         write_header(replace(STILL, tile_size=64, loop_filter=True))

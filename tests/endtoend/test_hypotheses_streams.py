@@ -82,6 +82,22 @@ def test_sparse_latents_change_bytes_alone(loaded, stream):
     assert md5s(decoded) == md5s(expected)
 
 
+def test_tables_adapt_alike_on_both_sides(loaded, stream):
+    """What the encoder has learned after each P frame is what decoders have; intra frames begin anew; without it streams are as before."""
+    plain = rounds.encode(loaded, FRAMES, VIDEO, EncodeOptions(quality=40, gop=5, workers=1, scene_cuts=False, adaptation=False))
+    assert not StreamReader(io.BytesIO(plain.data)).header.adaptive and StreamReader(io.BytesIO(stream.data)).header.adaptive
+    assert not any(c.parsed.adaptation for c in plain.coded)
+    assert md5s(rounds.decode(plain.data, loaded)) == [md5_of_frame(f) for f in plain.reconstructions(HEIGHT, WIDTH)]
+    decoded = rounds.decode(stream.data, loaded).frames
+    for n, (ours, theirs) in enumerate(zip((c.parsed.adaptation for c in stream.coded), (f.parsed.adaptation for f in decoded), strict=True)):
+        assert set(ours) == set(theirs) == (set() if n % 5 == 0 else {"motion", "contextual"})
+        for name in ours:
+            for a, b in zip([ours[name].hyper.offsets, *ours[name].groups], [theirs[name].hyper.offsets, *theirs[name].groups], strict=True):
+                assert np.array_equal(a.offset, b.offset) and np.array_equal(a.information, b.information)
+            assert np.array_equal(ours[name].hyper.before, theirs[name].hyper.before)
+    assert any(g.offset.any() for c in stream.coded for a in c.parsed.adaptation.values() for g in [a.hyper.offsets, *a.groups])
+
+
 def test_loop_filters_bring_pictures_nearer(loaded, stream):
     """Frames say what they are filtered by; decoders see the same; without them streams are as before."""
     plain = rounds.encode(loaded, FRAMES, VIDEO, EncodeOptions(quality=40, gop=5, workers=1, scene_cuts=False, loop_filter=False))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from random_prior import integers_of, random_inputs, random_prior
 
-from neuralcodec.codecs.coding import code_parts
+from neuralcodec.codecs.part_coding import code_parts
 from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.entropy import Elements
 from neuralcodec.entropy.quantisation import quantise
