@@ -297,7 +297,7 @@ def test_frames_without_regular_times(loaded):
 def test_parsing_a_p_frame_without_its_predecessor(streams, loaded):
     """The frame after an intra frame needs its filters alone; a later one gives a typed error or other latents, nothing worse."""
     stream, coder = streams(1), FlagshipCoder(loaded.model)
-    coder.follow(hypotheses=True, sparse=True, loop_filter=True, directed=True)
+    coder.follow(hypotheses=True, sparse=True, loop_filter=True, directed=True, adaptive=True)
 
     def parse(n, previous):
         p = stream.packets[n]
