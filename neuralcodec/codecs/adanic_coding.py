@@ -67,7 +67,7 @@ class AdaNICCoder(SlimCAECoder):
         return self.model.prior_at(self._tcm)
 
     def _read_hyper(self, decoder: FrameDecoder, kind: str, prior: LatentPrior, quality: int, size: tuple[int, int], name: str,
-                    adaptation: Adaptation | None) -> Fixed:
+                    adaptation: Adaptation | None = None) -> Fixed:
         shape = map_shape(self.model.config.block, *latent_size(*size))
         self._options = read_map(decoder, shape, self.model.option, self.model.options - 1)
         prior.tcm = self._map(self._options, size)

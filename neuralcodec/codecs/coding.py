@@ -249,7 +249,7 @@ class FlagshipCoder:
         return Adaptation.none(prior.channels, (prior.hyper, *hyper_size(*size)), 2 if prior.division.vectors and prior.parts > 1 else 1)
 
     def _read_hyper(self, decoder: FrameDecoder, kind: str, prior: LatentPrior, quality: int, size: tuple[int, int], name: str,
-                    adaptation: Adaptation | None) -> Fixed:
+                    adaptation: Adaptation | None = None) -> Fixed:
         if adaptation is None:
             grouping = self._hyper_grouping(kind, prior, quality, size, name)
         else:

@@ -44,7 +44,7 @@ def coded(coder: FlagshipCoder, latent: torch.Tensor, worth: torch.Tensor) -> tu
     """The decoded vectors' latent, and its bytes."""
     encoder = FrameEncoder()
     hyper = torch.zeros(1, SMALL.motion.hyper, 1, 2)
-    (decoded, _), modes = coder._write(encoder, "P", MOTION, latent, hyper, int(QUALITY), SIZE, {}, None, worth)
+    (decoded, _, _), modes = coder._write(encoder, "P", MOTION, latent, hyper, int(QUALITY), SIZE, {}, None, worth)
     assert len(modes) == 1
     return decoded.values, len(encoder.finish())
 
