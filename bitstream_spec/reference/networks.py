@@ -261,8 +261,8 @@ def read_frame(
     for name, prior_name in steps:
         prior = LatentPrior(tensors, prior_name)
         reads = []
+        channels = prior.tensor("mean_head.weight").shape[0]
         if kind == "P":
-            channels = prior.tensor("mean_head.weight").shape[0]
             known = reference is not None and "motion" in reference
             reads.append(reference[name].value if known else np.zeros((channels, rows, columns), dtype=np.int64))
             if name == "contextual":
@@ -273,7 +273,6 @@ def read_frame(
         adaptation = None
         if adaptive and kind == "P":
             before = (reference or {}).get(f"{name} adaptation")
-            channels = prior.tensor("mean_head.weight").shape[0]
             adaptation = before.next() if before else Adaptation.start(channels, z_shape, prior.vectors)
             found[f"{name} adaptation"] = adaptation
             tables = np.broadcast_to(adaptation.hyper.tables(index, np.arange(len(index)))[:, None, None], z_shape)
@@ -289,7 +288,6 @@ def read_frame(
             adaptation.learn_hyper(tables, symbols, z)
         own, remaining = remaining[: prior.mask_bytes], remaining[prior.mask_bytes :]
         features = prior.features(z, reads, quality, rows, columns)
-        channels = prior.tensor("mean_head.weight").shape[0]
         value = np.zeros((channels, rows, columns), dtype=np.int64)
         coded = np.zeros((channels, rows, columns), dtype=bool)
         for part in range(prior.parts):

@@ -11,8 +11,8 @@ from torch import Tensor
 from neuralcodec.codecs.adanic import AdaNIC, MappedPrior
 from neuralcodec.codecs.capacity_coding import read_map, write_map
 from neuralcodec.codecs.coding import CONTEXTUAL, Coded, Parsed, Planes
-from neuralcodec.codecs.part_coding import code_parts
 from neuralcodec.codecs.jumc import cost, find_capacities, tolerance
+from neuralcodec.codecs.part_coding import code_parts
 from neuralcodec.codecs.prior import MEAN_FRAC, SYMBOL_LIMIT, LatentPrior, latent_size
 from neuralcodec.codecs.routing import picture_blocks
 from neuralcodec.codecs.slimcae_coding import SlimCAECoder, in_bands, to_picture, to_planes

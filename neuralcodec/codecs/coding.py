@@ -53,7 +53,7 @@ from neuralcodec.entropy import (
     unpack_mask_mode,
     write_mask,
 )
-from neuralcodec.entropy.adaptation import Adaptation, check_hyper
+from neuralcodec.entropy.adaptation import Adaptation
 from neuralcodec.entropy.choices import ChoiceStatistics, read_choices, write_choices
 from neuralcodec.entropy.filters import FilterPlanes, FilterState, read_filters, write_filters
 from neuralcodec.entropy.tables import PRECISION
@@ -253,7 +253,7 @@ class FlagshipCoder:
         if adaptation is None:
             grouping = self._hyper_grouping(kind, prior, quality, size, name)
         else:
-            tables = adaptation.hyper.tables(prior.hyper_scale_index(torch.tensor([quality]))[0].numpy())
+            tables = adaptation.hyper.tables(self._hyper_index(prior, quality))
             grouping = Grouping.of(tables)
         symbols = decoder.get_grouped(grouping, label=f"{name} hyper")
         # A header that claims a huge picture must not cost huge memory. A payload that is used up gives the lowest symbol for ever.
@@ -262,10 +262,9 @@ class FlagshipCoder:
             raise StreamError("the payload ends within the hyper latents: too short for the picture's size")
         latent = symbols.reshape(prior.hyper, *hyper_size(*size))
         if adaptation is not None:
-            residual, latent = latent, latent + adaptation.hyper.prediction()
-        check_hyper(latent, SYMBOL_LIMIT)
-        if adaptation is not None:
-            adaptation.hyper.learn(tables, residual, latent)
+            latent = adaptation.hyper.latent_of(latent, tables)
+        if latent.size and np.abs(latent).max() > SYMBOL_LIMIT:
+            raise StreamError("a hyper latent is out of range")
         return Fixed.from_integers(torch.from_numpy(latent[None].astype(np.int32)), 0, SYMBOL_LIMIT)
 
     def _hyper_grouping(self, kind: str, prior: LatentPrior, quality: int, size: tuple[int, int], name: str) -> Grouping:
@@ -278,9 +277,12 @@ class FlagshipCoder:
         return self._hyper_groupings[key]
 
     @staticmethod
-    def _hyper_tables(prior: LatentPrior, quality: int, size: tuple[int, int]) -> np.ndarray:
-        index = prior.hyper_scale_index(torch.tensor([quality]))[0].numpy()
-        return np.broadcast_to(index[:, None, None], (prior.hyper, *hyper_size(*size)))
+    def _hyper_index(prior: LatentPrior, quality: int) -> np.ndarray:
+        """The scale index of each hyper channel, uint8."""
+        return prior.hyper_scale_index(torch.tensor([quality]))[0].numpy()
+
+    def _hyper_tables(self, prior: LatentPrior, quality: int, size: tuple[int, int]) -> np.ndarray:
+        return np.broadcast_to(self._hyper_index(prior, quality)[:, None, None], (prior.hyper, *hyper_size(*size)))
 
     def _prior(self, kind: str, name: str) -> LatentPrior:
         if kind == "I":
@@ -492,12 +494,11 @@ class FlagshipCoder:
 
     def _write_hyper(self, encoder: FrameEncoder, hyper: np.ndarray, prior: LatentPrior, quality: int, size: tuple[int, int], name: str,
                      adaptation: Adaptation | None) -> None:
-        tables = self._hyper_tables(prior, quality, size)
-        if adaptation is not None:
-            tables = adaptation.hyper.tables(tables[:, 0, 0])
-            residual = hyper - adaptation.hyper.prediction()
-            adaptation.hyper.learn(tables, residual, hyper)
-            hyper = residual
+        if adaptation is None:
+            tables = self._hyper_tables(prior, quality, size)
+        else:
+            tables = adaptation.hyper.tables(self._hyper_index(prior, quality))
+            hyper = adaptation.hyper.symbols_of(hyper, tables)
         encoder.put(hyper, tables, label=f"{name} hyper")
 
     def _choose(self, name: str, symbols: np.ndarray, scale: np.ndarray, derived: np.ndarray, residual: np.ndarray, lam: float | np.ndarray,

@@ -7,19 +7,18 @@ that as well, and how much of the hyper latent of the frame before comes back. A
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from neuralcodec.core.errors import StreamError
 from neuralcodec.entropy.latents import Elements
 from neuralcodec.entropy.tables import PRECISION, RADIUS, TABLE_COUNT, TABLE_MODELS
 
 INFORMATION_BITS, OFFSET_BITS = 16, 8
 """Fraction of scores and of information; of offsets, in scale indexes."""
 PRIOR_INFORMATION = 1 << INFORMATION_BITS
-"""What speaks for an offset of 0: as much as a few dozen symbols do."""
+"""What speaks for an offset of 0: as much as some sixty symbols of wide tables do, more of narrow ones."""
 MOST_OFFSET = 12 << OFFSET_BITS
 FORGET, FORGET_HYPER = 6, 4
 """Of information (of products of hyper latents), 2^-FORGET is forgotten with each part (frame)."""
@@ -112,16 +111,26 @@ class HyperAdaptation:
     def copy(self) -> HyperAdaptation:
         return HyperAdaptation(self.offsets.copy(), self.product.copy(), self.square.copy(), self.before)
 
-    def prediction(self) -> np.ndarray:
-        """int64 (n, h, w): what is to be added to symbols."""
+    def latent_of(self, symbols: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """The hyper latent, int64 (n, h, w), that integers ``symbols`` mean, which were coded with ``tables``; learns from it."""
+        latent = symbols + self._prediction()
+        self._learn(symbols, latent, tables)
+        return latent
+
+    def symbols_of(self, latent: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        """The symbols, int64 (n, h, w), that mean a hyper ``latent`` of integers, to be coded with ``tables``; learns as ``latent_of`` will."""
+        latent = latent.astype(np.int64)
+        symbols = latent - self._prediction()
+        self._learn(symbols, latent, tables)
+        return symbols
+
+    def _prediction(self) -> np.ndarray:
         ratio = np.clip((self.product << RATIO_BITS) // (self.square + PRIOR_SQUARE), -(1 << RATIO_BITS), 1 << RATIO_BITS)
         return (ratio[:, None, None] * self.before + (1 << RATIO_BITS - 1)) >> RATIO_BITS
 
-    def learn(self, tables: np.ndarray, symbols: np.ndarray, latent: np.ndarray) -> None:
-        """``tables`` and ``symbols``, as they were coded, and the hyper ``latent`` that they mean, integers (n, h, w)."""
+    def _learn(self, symbols: np.ndarray, latent: np.ndarray, tables: np.ndarray) -> None:
         channel = np.repeat(np.arange(len(latent)), latent[0].size)
         self.offsets.learn(tables.reshape(-1), channel, np.ones(channel.size, bool), Elements.of(symbols))
-        latent = latent.astype(np.int64)
         self.product += (latent * self.before).sum((1, 2)) - (self.product >> FORGET_HYPER)
         self.square += (self.before**2).sum((1, 2)) - (self.square >> FORGET_HYPER)
         self.before = latent
@@ -132,7 +141,7 @@ class Adaptation:
     """Of one latent of P frames, from frame to frame. ``groups``: parts from the second on have offsets of their own where there are two."""
 
     hyper: HyperAdaptation
-    groups: list[Offsets] = field(default_factory=list)
+    groups: list[Offsets]
 
     @staticmethod
     def none(channels: int, hyper: tuple[int, int, int], groups: int) -> Adaptation:
@@ -145,9 +154,3 @@ class Adaptation:
 
     def of_part(self, part: int) -> Offsets:
         return self.groups[min(part, len(self.groups) - 1)]
-
-
-def check_hyper(latent: np.ndarray, limit: int) -> None:
-    """Raises StreamError where a hyper latent is beyond ``limit``."""
-    if latent.size and np.abs(latent).max() > limit:
-        raise StreamError("a hyper latent is out of range")

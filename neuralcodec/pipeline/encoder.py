@@ -132,7 +132,7 @@ class StreamEncoder:
             hypotheses=options.hypotheses and options.gop != 1 and not video.still,
             sparse=options.sparse and not loaded.intra_only and not video.still,
             loop_filter=loop_filter, directed=loop_filter,
-            adaptive=options.adaptation and not loaded.intra_only and options.gop != 1 and not video.still)
+            adaptive=options.adaptation and options.gop != 1 and not video.still)
         apply_widths(loaded.model, loaded.widths[options.level - 1])
         place(loaded.model, device)
         prepare_exact(device)

@@ -13,7 +13,9 @@ from neuralcodec.codecs.intra import IntraConfig
 from neuralcodec.codecs.motion import MOTION_WORTH, MotionConfig, MotionModel, motion_worth
 from neuralcodec.codecs.motion_search import MotionSearch, quantiser_step
 from neuralcodec.codecs.prior import exact_parts
-from neuralcodec.entropy.coder import FrameEncoder
+from neuralcodec.core.errors import StreamError
+from neuralcodec.entropy.adaptation import Adaptation
+from neuralcodec.entropy.coder import FrameDecoder, FrameEncoder
 from neuralcodec.nn.dct import vectors_transform
 from neuralcodec.nn.layout import PACKED_CHANNELS
 
@@ -58,6 +60,26 @@ def test_a_mask_of_all_parts_keeps_what_only_the_last_one_has(coder):
     assert abs(float(decoded[0, 5, 1, 2]) + 7) < 0.6
     worthless, less = coded(coder, latent, torch.full_like(latent, MOTION_WORTH[0]))
     assert abs(float(worthless[0, 5, 1, 2])) < 1 and less < size
+
+
+@torch.inference_mode()
+def test_a_predicted_hyper_latent_beyond_the_range_is_refused(coder):
+    """A symbol within the range can mean an element beyond it, where tables adapt."""
+    prior = coder.model.motion.prior
+    for symbol, good in ((0, True), (2, False)):
+        adaptation = Adaptation.none(prior.channels, (prior.hyper, 1, 2), 1)
+        hyper = adaptation.hyper
+        hyper.before += 127
+        hyper.product += 1 << 20
+        hyper.square += 1 << 20  # all of it comes back
+        encoder = FrameEncoder()
+        encoder.put(np.full(hyper.before.shape, symbol), hyper.tables(coder._hyper_index(prior, int(QUALITY))))
+        args = FrameDecoder(encoder.finish()), "P", prior, int(QUALITY), SIZE, MOTION, adaptation
+        if good:
+            assert (coder._read_hyper(*args).values == 127).all()
+        else:
+            with pytest.raises(StreamError, match="hyper latent"):
+                coder._read_hyper(*args)
 
 
 def motion_model() -> MotionModel:

@@ -17,13 +17,13 @@ from safetensors.torch import save_file
 
 from neuralcodec.cli.train import train
 from neuralcodec.codecs.coding import CONTEXTUAL, MOTION, FlagshipCoder, Parsed, Planes
-from neuralcodec.codecs.part_coding import code_parts
 from neuralcodec.codecs.exact import ExactFlagship
 from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig, Reference
 from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
+from neuralcodec.codecs.part_coding import code_parts
 from neuralcodec.core.errors import UsageError
 from neuralcodec.entropy import Elements
 from neuralcodec.nn.fixed import Fixed
