@@ -102,4 +102,4 @@ EXACT_STREAMS: dict[str, Recipe] = {name: STREAMS[name] for name in SHARED}
 EXACT_STREAMS["packets"] = Recipe("packets of every type: of a side stream and of unknown types 8 to 11 between the frames; all mask modes in turn", _packets)
 EXACT_STREAMS["bare"] = Recipe("a bare picture: short header, one packet; level 2, loop filters", _bare)
 BFLOAT16_STREAMS = {name: STREAMS[name] for name in ("level1_derived", "level2_exceptions", "quality_200", "limits")}
-FOUR_PARTS_STREAMS = {name: STREAMS[name] for name in ("level1_derived", "level2_exceptions", "level3_threshold", "odd_size", "one_sample", "limits", "hypotheses", "sparse", "loop_filter", "directed_filters", "adaptive")}
+FOUR_PARTS_STREAMS = {name: STREAMS[name] for name in ("level1_derived", "level2_exceptions", "level3_threshold", "odd_size", "one_sample", "limits", "hypotheses", "sparse", "loop_filter", "directed_filters", "adaptive", "corrections")}

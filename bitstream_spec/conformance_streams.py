@@ -23,9 +23,10 @@ from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import HyperEncoder, IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
 from neuralcodec.codecs.prior import MEAN_FRAC, LatentPrior, exact_parts, hyper_size, latent_size
-from neuralcodec.core.types import ColourTags, PlaneFilter, SidePacket, SideStream, VideoProperties
+from neuralcodec.core.types import ColourTags, PlaneCorrections, PlaneFilter, SidePacket, SideStream, VideoProperties
 from neuralcodec.entropy import Elements, FrameEncoder, MaskMode, code_latent, pack_mask_mode, write_mask
 from neuralcodec.entropy.choices import CHOICES, ChoiceStatistics
+from neuralcodec.entropy.corrections import MAX_LEVEL, STEPS, CorrectionPlanes, CorrectionStatistics
 from neuralcodec.entropy.filters import LIMIT, USUAL, FilterPlanes, FilterState
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.hypotheses import Ways
@@ -238,6 +239,22 @@ class Maker:
             planes.append(None if choice == 3 else sent if choice == 2 and sent is not None else new)
         return tuple(planes)
 
+    def drawn_corrections(self, real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], filters: FilterPlanes, size: tuple[int, int], worth: float,
+                          before: CorrectionStatistics, importance: Tensor | None) -> CorrectionPlanes:
+        """Corrections of many blocks, of few, of none, with levels up to the largest; in some planes none."""
+        planes: list[PlaneCorrections | None] = []
+        for index in range(3):
+            shape = tuple(n // (8 if index else 4) for n in real[0].shape[2:])
+            share = self.rng.choice([0.02, 0.2, 0.8])
+            around = self.rng.random(tuple(n + 1 for n in shape)) < share
+            where = np.flatnonzero((around[1:, 1:] | around[:-1, 1:]) & (self.rng.random(shape) < 0.9))
+            magnitudes = np.floor(2 ** (2 * self.rng.uniform(-1, 1, (len(where), 4, 4)))) * (self.rng.random((len(where), 4, 4)) < 0.4)
+            magnitudes[:1, 1, 2] = MAX_LEVEL
+            levels = magnitudes.astype(np.int64) * self.rng.choice([-1, 1], magnitudes.shape)
+            new = PlaneCorrections(int(self.rng.integers(0, STEPS)), where, self.rng.random(len(where)) < 0.4, levels)
+            planes.append(None if self.rng.random() < 0.3 else new)
+        return tuple(planes)
+
     def drawn_frame(self, number: int, quality: int, previous: Parsed | None) -> tuple[FramePacket, Parsed]:
         """A frame whose symbols are drawn, up to the largest that there are, and whose masks are drawn too."""
         encoder, modes, known = FrameEncoder(), [], {}
@@ -442,6 +459,16 @@ def directed_filters(m: Maker) -> bytes:
     m.coder.follow(False, False, True, True)
     m.coder.choose_filters = m.drawn_filters
     m.group(m.pictures(9, noise=30))
+    return m.finish()
+
+
+@_stream("corrections of blocks, cosines and plain ones, with filters and without, in I and P frames, two groups; so wide that flags are read in strips")
+def corrections(m: Maker) -> bytes:
+    m.open((60, 550), quality=110, loop_filter=True, directed=True, corrected=True)
+    m.coder.follow(False, False, True, True, corrected=True)
+    m.coder.choose_filters, m.coder.choose_corrections = m.drawn_filters, m.drawn_corrections
+    m.group(m.pictures(3))
+    m.group(m.pictures(1), start=3)
     return m.finish()
 
 

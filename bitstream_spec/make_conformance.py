@@ -82,7 +82,7 @@ def digests(data: bytes, loaded: LoadedModel) -> dict[str, object]:
     apply_widths(loaded.model, header.width_tables[header.level - 1])
     exact = header.arithmetic is Arithmetic.EXACT
     coder = FlagshipCoder(loaded.model)
-    coder.follow(header.hypotheses, header.sparse, header.loop_filter, header.directed, header.adaptive)
+    coder.follow(header.hypotheses, header.sparse, header.loop_filter, header.directed, header.adaptive, header.corrected)
     previous: Parsed | None = None
     planes: Planes | None = None
     total, pictures, frames = hashlib.md5(usedforsecurity=False), RunningMd5(), []

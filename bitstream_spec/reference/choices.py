@@ -87,14 +87,15 @@ def read_choices(rans: Rans, rows: int, columns: int, before: Choices | None) ->
                 now[cell] = value if flag else 0
             for cell in sure:
                 now[cell] = value
-    return Choices(now, [_remembered(n + s[0], m + s[1]) for (n, m), s in zip(counts, seen, strict=True)], lasting)
+    return Choices(now, [remembered(n + s[0], m + s[1]) for (n, m), s in zip(counts, seen, strict=True)], lasting)
 
 
 def _at(x: np.ndarray, row: int, column: int) -> int:
     return int(x[row, column]) if 0 <= row < x.shape[0] and 0 <= column < x.shape[1] else 0
 
 
-def _remembered(zeros: int, ones: int) -> tuple[int, int]:
+def remembered(zeros: int, ones: int) -> tuple[int, int]:
+    """Counts of a context once flags were added."""
     while zeros + ones > 400:
         zeros, ones = (zeros + 1) // 2, (ones + 1) // 2
     return zeros, ones

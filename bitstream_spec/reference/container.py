@@ -16,9 +16,9 @@ GOP_MARKER = bytes.fromhex("D3A1F58B0CE692B7")
 END_MARKER = bytes.fromhex("9C17E6DA835FB22E")
 GOP, FRAME_I, FRAME_P, SIDE, INDEX, END, HEADER_COPY, TILE, ALPHA, ATTACHMENT, CHROMA, FRAMES = range(1, 13)
 KNOWN_FLAGS = {GOP: 0, FRAME_I: 15, FRAME_P: 15, SIDE: 7, INDEX: 0, END: 0, HEADER_COPY: 0, TILE: 0, ALPHA: 0, ATTACHMENT: 0, CHROMA: 0, FRAMES: 0}
-TILES, FULL_CHROMA, HYPOTHESES, SPARSE, LOOP_FILTER, DIRECTED, BARE, ADAPTIVE = 1, 2, 4, 8, 16, 32, 64, 128
-"""The features of pictures in tiles and in 4:4:4, of predictions by cell, of sparse latents, of loop filters, of directed ones, of bare pictures, and of
-tables that adapt."""
+TILES, FULL_CHROMA, HYPOTHESES, SPARSE, LOOP_FILTER, DIRECTED, BARE, ADAPTIVE, CORRECTED = 1, 2, 4, 8, 16, 32, 64, 128, 256
+"""The features of pictures in tiles and in 4:4:4, of predictions by cell, of sparse latents, of loop filters, of directed ones, of bare pictures, of
+tables that adapt, and of corrections."""
 
 
 def _crc_entry(byte: int) -> int:
@@ -162,7 +162,7 @@ def read_header(data: bytes) -> tuple[dict[str, Any], int]:
         raise StreamError(f"version {major} of the format")
     c = Cursor(data[14 : 14 + length])
     features = c.uvar()
-    if features & ~(TILES | FULL_CHROMA | HYPOTHESES | SPARSE | LOOP_FILTER | DIRECTED | BARE | ADAPTIVE):
+    if features & ~(TILES | FULL_CHROMA | HYPOTHESES | SPARSE | LOOP_FILTER | DIRECTED | BARE | ADAPTIVE | CORRECTED):
         raise StreamError(f"required features {features:#x}")
     if features & BARE:
         return _bare_header(features, c), 18 + length
@@ -183,6 +183,8 @@ def read_header(data: bytes) -> tuple[dict[str, Any], int]:
         raise StreamError("loop filters in a picture in tiles")
     if features & DIRECTED and not features & LOOP_FILTER:
         raise StreamError("directed loop filters without loop filters")
+    if features & CORRECTED and not features & LOOP_FILTER:
+        raise StreamError("corrections without loop filters")
     if features & (HYPOTHESES | SPARSE | ADAPTIVE):
         _within(h["still"], 0, 0)
     if bool(features & FULL_CHROMA) != (h["pixel_format"] == 2):
@@ -195,13 +197,13 @@ def read_header(data: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _features(features: int) -> dict[str, bool]:
-    named = {"hypotheses": HYPOTHESES, "sparse": SPARSE, "loop_filter": LOOP_FILTER, "directed": DIRECTED, "bare": BARE, "adaptive": ADAPTIVE}
+    named = {"hypotheses": HYPOTHESES, "sparse": SPARSE, "loop_filter": LOOP_FILTER, "directed": DIRECTED, "bare": BARE, "adaptive": ADAPTIVE, "corrected": CORRECTED}
     return {name: bool(features & bit) for name, bit in named.items()}
 
 
 def _bare_header(features: int, c: Cursor) -> dict[str, Any]:
     """Section 3, bare_header; ``model_name`` and ``width_tables`` are empty: who has the model fills them in."""
-    if features & (TILES | FULL_CHROMA | HYPOTHESES | SPARSE | ADAPTIVE) or (features & DIRECTED and not features & LOOP_FILTER):
+    if features & (TILES | FULL_CHROMA | HYPOTHESES | SPARSE | ADAPTIVE) or (features & (DIRECTED | CORRECTED) and not features & LOOP_FILTER):
         raise StreamError(f"features {features:#x} in a bare picture")
     h: dict[str, Any] = {"width": c.uvar(1, 65535), "height": c.uvar(1, 65535), "pixel_format": c.unsigned(1, 0, 1)}
     highest = {"primaries": 255, "transfer": 255, "matrix": 255, "full_range": 2, "chroma_location": 15, "rotation": 3}

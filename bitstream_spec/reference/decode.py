@@ -27,8 +27,9 @@ from reference.adanic import AdaNIC, MappedLatent
 from reference.adaptation import Adaptation
 from reference.choices import Choices
 from reference.container import Frame, Part, Stream, read_stream
-from reference.filters import Filters
+from reference.corrections import Corrections
 from reference.exact_pictures import ExactPictures, Planes
+from reference.filters import Filters
 from reference.model import Model, read_model
 from reference.networks import Latent, ModelError, read_frame
 from reference.rans import StreamError
@@ -49,11 +50,11 @@ def check_model(header: dict[str, Any], model: Model) -> None:
         raise ModelError(f"arithmetic {header['arithmetic']} with a model of {model.metadata['architecture']}")
 
 
-def decode(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Latent | Choices | Filters | Adaptation]]]:
+def decode(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Latent | Choices | Filters | Corrections | Adaptation]]]:
     """Each frame with its latents by name. Raises StreamError, ModelError."""
     header = stream.header
     check_model(header, model)
-    reference: dict[str, Latent | Choices | Filters | Adaptation] | None = None
+    reference: dict[str, Latent | Choices | Filters | Corrections | Adaptation] | None = None
     kind = SlimCAE if model.slim else AdaNIC if model.adaptive else None
     slim = kind(model.tensors, model.metadata["config"], header["width_tables"][header["level"] - 1]) if kind else None
     for frame in stream.frames:
@@ -81,12 +82,13 @@ def decode(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Late
             header["loop_filter"],
             header["directed"],
             header["adaptive"],
+            header["corrected"],
         )
         yield frame, reference
 
 
-def joined(stream: Stream, model: Model, parts: list[Part]) -> dict[str, Latent | Filters]:
-    """The latent of a picture from its tiles; from the only part of one without also its filters. Raises StreamError."""
+def joined(stream: Stream, model: Model, parts: list[Part]) -> dict[str, Latent | Filters | Corrections]:
+    """The latent of a picture from its tiles; from the only part of one without also its filters and corrections. Raises StreamError."""
     height, width = stream.header["height"], stream.header["width"]
     size = stream.tile_size or 65536
     columns = -(-width // size)
@@ -98,7 +100,7 @@ def joined(stream: Stream, model: Model, parts: list[Part]) -> dict[str, Latent 
         for left in range(0, width, size):
             part = parts[top // size * columns + left // size]
             tile = min(size, height - top), min(size, width - left)
-            flags = {name: stream.header[name] for name in ("loop_filter", "directed")}
+            flags = {name: stream.header[name] for name in ("loop_filter", "directed", "corrected")}
             found = read_frame(model.tensors, "I", part.payload, part.masks, part.quality, *tile, None, **flags)
             row.append(found["contextual"])
         rows.append(Latent(*(np.concatenate([getattr(tile, name) for tile in row], 2) for name in ("value", "mask"))))
@@ -123,7 +125,7 @@ def _plane(stream: Stream, model: Model, side: ExactPictures, parts: list[Part],
     return y[: stream.header["height"], : stream.header["width"]].astype(np.uint8)
 
 
-def decode_pictures(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Latent | Choices | Filters | Adaptation], Planes | None]]:
+def decode_pictures(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[str, Latent | Choices | Filters | Corrections | Adaptation], Planes | None]]:
     """Each frame with its latents and the planes that are shown, uint8; None where pictures are not exact. Raises as ``decode``."""
     header = stream.header
     check_model(header, model)
@@ -146,9 +148,9 @@ def decode_pictures(stream: Stream, model: Model) -> Iterator[tuple[Frame, dict[
         yield frame, latents, (shown[0], shown[1], shown[2])
 
 
-def digest_parts(latents: dict[str, Latent | Choices | Filters | Adaptation]) -> list[bytes]:
+def digest_parts(latents: dict[str, Latent | Choices | Filters | Corrections | Adaptation]) -> list[bytes]:
     """The bytes of a frame that digests are over: all latents, then all masks, then choices of predictions or capacity maps."""
-    coded = [latent for latent in latents.values() if not isinstance(latent, Choices | Filters | Adaptation)]
+    coded = [latent for latent in latents.values() if not isinstance(latent, Choices | Filters | Corrections | Adaptation)]
     values = [latent.value.astype("<i2").tobytes() for latent in coded]
     masks = [np.packbits(latent.mask).tobytes() for latent in coded]
     choices = [item.value.astype(np.uint8).tobytes() for item in latents.values() if isinstance(item, Choices)]

@@ -7,6 +7,7 @@ import json
 import numpy as np
 
 from .choices import NO_CHOICES
+from .corrections import NO_CORRECTIONS, correction
 from .exact_layers import (
     PICTURE,
     WIDE,
@@ -19,7 +20,7 @@ from .exact_layers import (
     rshift,
     units,
 )
-from .filters import NO_FILTERS, filter_plane
+from .filters import NO_FILTERS, filter_plane, sixteenths
 from .motion import Past, predict
 from .networks import Latent, ModelError, depth_to_space
 from .pictures import WIDTHS, Planes, join, lead, split
@@ -107,7 +108,14 @@ class ExactPictures:
         """The decoded planes, from packed ones with 14 fractional bits."""
         filters = latents.get("filters", NO_FILTERS).planes
         planes = split(t)
-        return tuple(samples(p) if f is None else filter_plane(p, f, planes[0]) for p, f in zip(planes, filters, strict=True))
+        decoded = []
+        for p, f, c in zip(planes, filters, latents.get("corrections", NO_CORRECTIONS).planes, strict=True):
+            added = None if c is None else correction(c, *p.shape)
+            if f is not None:
+                decoded.append(filter_plane(p, f, planes[0], added))
+            else:
+                decoded.append(samples(p) if added is None else np.clip((sixteenths(p) + added + 8) >> 4, 0, 255))
+        return tuple(decoded)
 
     def _intra(self, latent: Latent, quality: int) -> np.ndarray:
         x = self._up("intra.synthesis", self._latent("intra", latent, quality))

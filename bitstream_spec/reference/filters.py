@@ -67,7 +67,8 @@ def read_filters(rans: Rans, before: Filters | None, directed: bool) -> Filters:
     return Filters(planes, sent)
 
 
-def _sixteenths(t: np.ndarray) -> np.ndarray:
+def sixteenths(t: np.ndarray) -> np.ndarray:
+    """Of samples with 14 fractional bits."""
     return np.clip((t + 2**9) >> 10, 0, 4080)
 
 
@@ -76,9 +77,10 @@ def _difference(n: np.ndarray, dy: int, dx: int) -> np.ndarray:
     return np.pad(n, 2, mode="edge")[2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width] - n
 
 
-def filter_plane(t: np.ndarray, plane_filter: PlaneFilter, y: np.ndarray | None = None) -> np.ndarray:
-    """A plane of samples with 14 fractional bits (H, W), int64 -> filtered samples 0..255; ``y``: that of luma (2 H, 2 W), for planes of chroma."""
-    n = _sixteenths(t)
+def filter_plane(t: np.ndarray, plane_filter: PlaneFilter, y: np.ndarray | None = None, added: np.ndarray | None = None) -> np.ndarray:
+    """A plane of samples with 14 fractional bits (H, W), int64 -> filtered samples 0..255; ``y``: that of luma (2 H, 2 W), for planes of chroma;
+    ``added`` (H, W): corrections, in sixteenths."""
+    n = sixteenths(t)
 
     def difference(dy: int, dx: int) -> np.ndarray:
         return np.clip(_difference(n, dy, dx), -CLIPS[plane_filter.clip], CLIPS[plane_filter.clip])
@@ -93,10 +95,12 @@ def filter_plane(t: np.ndarray, plane_filter: PlaneFilter, y: np.ndarray | None 
             weights = np.where(direction == 2, w[classes, TURNED[i]], weights)
         total += weights * (difference(dy, dx) + difference(-dy, -dx))
     if plane_filter.luma is not None:
-        luma = _sixteenths(y)
+        luma = sixteenths(y)
         halved = (luma[::2, ::2] + luma[::2, 1::2] + luma[1::2, ::2] + luma[1::2, 1::2] + 2) >> 2
         for weight, (dy, dx) in zip(plane_filter.luma[0], TAPS, strict=True):
             total += weight * (_difference(halved, dy, dx) + _difference(halved, -dy, -dx))
+    if added is not None:
+        total += 128 * added
     return np.clip((total + 2**10) >> 11, 0, 255)
 
 

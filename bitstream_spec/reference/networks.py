@@ -11,7 +11,8 @@ import numpy as np
 
 from .adaptation import Adaptation
 from .choices import Choices, read_choices
-from .filters import Filters, NO_FILTERS, read_filters
+from .corrections import Corrections, read_corrections
+from .filters import NO_FILTERS, Filters, read_filters
 from .masks import read_latent, read_mask
 from .rans import Rans, StreamError
 from .tables import TABLES, read_group
@@ -235,16 +236,18 @@ def read_frame(
     quality: int,
     height: int,
     width: int,
-    reference: dict[str, Latent | Choices | Filters | Adaptation] | None,
+    reference: dict[str, Latent | Choices | Filters | Corrections | Adaptation] | None,
     hypotheses: bool = False,
     sparse: bool = False,
     loop_filter: bool = False,
     directed: bool = False,
     adaptive: bool = False,
-) -> dict[str, Latent | Choices | Filters | Adaptation]:
+    corrected: bool = False,
+) -> dict[str, Latent | Choices | Filters | Corrections | Adaptation]:
     """Section 5: all latents of a packet of kind "I" or "P", by name, in their order in the payload, and between them its choices of predictions,
     if the stream has feature 4 (``hypotheses``). ``sparse``: it has feature 8.
-    ``loop_filter``: it has feature 16; filters are the last of what is found. ``directed``: it has feature 32.
+    ``loop_filter``: it has feature 16; filters are found last. ``directed``: it has feature 32.
+    ``corrected``: it has feature 256; corrections are found after filters.
     ``adaptive``: it has feature 128; what tables of the next frame follow from is found as "motion adaptation" and "contextual adaptation".
 
     ``height`` and ``width`` are in luma samples; ``reference`` is what this function gave for the frame referred to.
@@ -256,7 +259,7 @@ def read_frame(
         steps = [("contextual", "intra.prior")]
     if len(mask_bytes) != sum(LatentPrior(tensors, prior_name).mask_bytes for _, prior_name in steps):
         raise StreamError(f"{len(mask_bytes)} mask bytes in a packet of kind {kind}")
-    found: dict[str, Latent | Choices | Filters | Adaptation] = {}
+    found: dict[str, Latent | Choices | Filters | Corrections | Adaptation] = {}
     remaining = list(mask_bytes)
     for name, prior_name in steps:
         prior = LatentPrior(tensors, prior_name)
@@ -316,5 +319,7 @@ def read_frame(
     if loop_filter:
         before = None if kind == "I" else (reference or {}).get("filters", NO_FILTERS)
         found["filters"] = read_filters(rans, before, directed)
+    if corrected:
+        found["corrections"] = read_corrections(rans, rows, columns, None if kind == "I" else (reference or {}).get("corrections"))
     rans.check_end()
     return found

@@ -49,6 +49,7 @@ class StreamHeader:
     ``sparse``: nearly certain elements of latents are coded in groups.
     ``loop_filter``: frames say how they are filtered; ``directed``: their filters may have directions, clipped
     differences, and luma's in chroma. ``adaptive``: tables of P frames follow what has been coded.
+    ``corrected``: frames may have corrections of their planes.
     """
 
     video: VideoProperties
@@ -71,6 +72,7 @@ class StreamHeader:
     directed: bool = False
     bare: bool = False
     adaptive: bool = False
+    corrected: bool = False
 
     @property
     def levels(self) -> int:
@@ -113,10 +115,12 @@ def _values(header: StreamHeader) -> dict[str, Any]:
         raise StreamError("header.required_features: a picture in tiles has no loop filters")
     if header.directed and not header.loop_filter:
         raise StreamError("header.required_features: there are no directed loop filters without loop filters")
+    if header.corrected and not header.loop_filter:
+        raise StreamError("header.required_features: there are no corrections without loop filters")
     features = {syntax.Feature.TILES: header.tile_size, syntax.Feature.FULL_CHROMA: video.full_chroma, syntax.Feature.HYPOTHESES: header.hypotheses,
                 syntax.Feature.SPARSE: header.sparse, syntax.Feature.LOOP_FILTER: header.loop_filter,
                 syntax.Feature.DIRECTED: header.directed, syntax.Feature.BARE: header.bare,
-                syntax.Feature.ADAPTIVE: header.adaptive}
+                syntax.Feature.ADAPTIVE: header.adaptive, syntax.Feature.CORRECTED: header.corrected}
     values = {
         "required_features": sum(feature for feature, needed in features.items() if needed),
         "width": video.width,
@@ -209,13 +213,15 @@ def read_header(data: bytes, limits: Limits) -> StreamHeader:
         raise StreamError("header.pixel_format: 4:4:4 needs feature 2, and is for still pictures")
     if bare and features & syntax.Feature.TILES:
         raise StreamError("header.required_features: a bare picture in tiles")
-    flags = {name: bool(features & syntax.Feature[name.upper()]) for name in ("hypotheses", "sparse", "loop_filter", "directed", "adaptive")}
+    flags = {name: bool(features & syntax.Feature[name.upper()]) for name in ("hypotheses", "sparse", "loop_filter", "directed", "adaptive", "corrected")}
     if (flags["hypotheses"] or flags["sparse"] or flags["adaptive"]) and values["still"]:
         raise StreamError("header.required_features: predictions by cell, sparse latents or tables that adapt in a still picture")
     if flags["loop_filter"] and tile_size:
         raise StreamError("header.required_features: loop filters in a picture in tiles")
     if flags["directed"] and not flags["loop_filter"]:
         raise StreamError("header.required_features: directed loop filters without loop filters")
+    if flags["corrected"] and not flags["loop_filter"]:
+        raise StreamError("header.required_features: corrections without loop filters")
     most = limits.max_tiled_pixels if tile_size else limits.max_pixels
     if values["width"] * values["height"] > most:
         raise LimitError(f"{values['width']}x{values['height']} pixels, above the reader's limit {most}")

@@ -9,7 +9,20 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 from typing import Any
 
-from neuralcodec.bitstream.fields import Blob, Const, FieldType, Pairs, Ratio, Raw, Rest, Sequence, Svar, Text, Uint, Uvar
+from neuralcodec.bitstream.fields import (
+    Blob,
+    Const,
+    FieldType,
+    Pairs,
+    Ratio,
+    Raw,
+    Rest,
+    Sequence,
+    Svar,
+    Text,
+    Uint,
+    Uvar,
+)
 from neuralcodec.bitstream.layout import Field, Layout
 from neuralcodec.bitstream.varint import Cursor, read_uvar, write_uvar
 from neuralcodec.core.errors import LimitError, StreamError
@@ -29,6 +42,7 @@ class Feature(IntFlag):
     DIRECTED = 32
     BARE = 64
     ADAPTIVE = 128
+    CORRECTED = 256
 
 
 KNOWN_FEATURES = sum(Feature)

@@ -134,6 +134,7 @@ def encode_source(
     help="Frames in a group of pictures, at most; 0: one intra frame, at the start.",
 )
 @click.option("--no-scene-cuts", is_flag=True, help="Groups of N frames whatever they show; otherwise a new scene begins a new one.")
+@click.option("--no-corrections", is_flag=True, help="Do not correct blocks of decoded frames, so that older readers can decode the stream; graphics take more bits.")
 @click.option("--no-loop-filter", is_flag=True, help="Do not filter decoded frames, so that older readers can decode the stream; takes more bits.")
 @click.option("--no-hypotheses", is_flag=True, help="Predict P frames from the frame before alone, and code latents one by one, so that older readers can decode the stream; takes more bits.")
 @click.option("--no-adaptation", is_flag=True, help="Keep to the tables that the model says for P frames, so that older readers can decode the stream; takes more bits.")
@@ -178,6 +179,7 @@ def encode(
     no_scene_cuts: bool,
     no_hypotheses: bool,
     no_adaptation: bool,
+    no_corrections: bool,
     no_loop_filter: bool,
     no_temporal_filter: bool,
     frames: tuple[int, int | None] | None,
@@ -215,7 +217,7 @@ def encode(
     from neuralcodec.pipeline.encoder import EncodeOptions
 
     options = EncodeOptions(level, quality, gop, workers, threads or 1, scene_cuts=not no_scene_cuts, temporal_filter=not no_temporal_filter,
-                            hypotheses=not no_hypotheses, adaptation=not no_adaptation, sparse=not no_hypotheses, loop_filter=not no_loop_filter, effort=effort, route=route)
+                            hypotheses=not no_hypotheses, adaptation=not no_adaptation, sparse=not no_hypotheses, loop_filter=not no_loop_filter, corrections=not no_corrections, effort=effort, route=route)
     if is_batch(sources, output):
         if frames or size or pix_fmt or fps:
             raise UsageError("--frames, --size, --pix-fmt and --fps are for a single file")

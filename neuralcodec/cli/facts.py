@@ -91,6 +91,7 @@ def header_facts(header: StreamHeader, size: int) -> dict[str, Any]:
         "directed": header.directed,
         "bare": header.bare,
         "adaptive": header.adaptive,
+        "corrected": header.corrected,
         "colour": {
             "primaries": colour.primaries,
             "transfer": colour.transfer,

@@ -61,6 +61,7 @@ def inspect(
                          motion hyper, contextual hyper  hyper latents
                          motion mask, contextual mask    exceptions and flags of masks
                          choices, filters                predictions of cells, loop filters
+                         corrections                     corrections of blocks
                          rounding                        payloads to whole bytes, can be negative
                          framing, side streams, attachments, header and index, unparsed frames, damaged
       skipped_percent  by latent: "I contextual", "P motion", "P contextual", "alpha contextual", "chroma contextual"

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neuralcodec.codecs.correction_choice import choose_corrections
 from neuralcodec.codecs.estimation import flow_between
 from neuralcodec.codecs.filter_choice import choose_filters
 from neuralcodec.codecs.flagship import Flagship
@@ -55,11 +56,20 @@ from neuralcodec.entropy import (
 )
 from neuralcodec.entropy.adaptation import Adaptation
 from neuralcodec.entropy.choices import ChoiceStatistics, read_choices, write_choices
+from neuralcodec.entropy.corrections import (
+    CORRECTION_BLOCK,
+    NO_CORRECTIONS,
+    CorrectionPlanes,
+    CorrectionState,
+    CorrectionStatistics,
+    read_corrections,
+    write_corrections,
+)
 from neuralcodec.entropy.filters import FilterPlanes, FilterState, read_filters, write_filters
 from neuralcodec.entropy.tables import PRECISION
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.hypotheses import Doubled, Past, Step, Ways, apply_choices, in_sixteenths, predict, ways_back
-from neuralcodec.nn.layout import to_samples
+from neuralcodec.nn.layout import ALIGN, to_samples
 from neuralcodec.nn.loop_filter import apply_filters
 
 MASK_MODES = tuple(MaskMode)
@@ -88,7 +98,7 @@ class Parsed:
     ``entropy_seconds``: what reading symbols and masks took, without the networks; 0 for what an encoder made. ``choices``: uint8 (h, w), what each cell
     of a P frame is predicted from, in streams that say so; ``statistics``: what probabilities of the next frame's follow from; ``lasting``: whether a P frame
     is a long-term reference; ``filters``: what decoded planes are filtered by, in streams that say so; ``adaptation``: what the next frame's tables follow from, by
-    latent, where they adapt."""
+    latent, where they adapt; ``corrections``: what is added to decoded planes, in streams that say so."""
 
     latents: dict[str, Fixed]
     masks: dict[str, np.ndarray]
@@ -99,6 +109,7 @@ class Parsed:
     lasting: bool = False
     filters: FilterState | None = None
     adaptation: dict[str, Adaptation] = field(default_factory=dict)
+    corrections: CorrectionState | None = None
 
     def digest_parts(self) -> list[bytes]:
         """Bytes that identify latents and masks, for md5: int16 little endian, then packed masks, then choices of predictions."""
@@ -174,13 +185,14 @@ class FlagshipCoder:
         """Whether nearly certain elements are coded in groups (entropy.sparse), as their stream's header tells."""
         self.hypotheses = False
         """Whether P frames say for each cell what it is predicted from (nn.hypotheses), as their stream's header tells."""
-
         self.adaptive = False
         """Whether tables of P frames adapt (entropy.adaptation), as their stream's header tells."""
+        self.corrected = False
+        """Whether frames may have corrections (nn.corrections), as their stream's header tells."""
 
-    def follow(self, hypotheses: bool, sparse: bool, loop_filter: bool, directed: bool, adaptive: bool = False) -> None:
+    def follow(self, hypotheses: bool, sparse: bool, loop_filter: bool, directed: bool, adaptive: bool = False, corrected: bool = False) -> None:
         """Obey what a stream's header says of its frames."""
-        self.hypotheses, self.sparse, self.loop_filter, self.directed, self.adaptive = hypotheses, sparse, loop_filter, directed, adaptive
+        self.hypotheses, self.sparse, self.loop_filter, self.directed, self.adaptive, self.corrected = hypotheses, sparse, loop_filter, directed, adaptive, corrected
 
     # -- the exact path ------------------------------------------------------------------------------------------
 
@@ -222,15 +234,20 @@ class FlagshipCoder:
                 lasting = bool(decoder.get_bits(1, 1, CHOICES)[0])
                 choices, statistics = read_choices(decoder, latent_size(*size), *self._choices_before(previous))
         filters = read_filters(decoder, self._filters_before(kind, previous), self.directed) if self.loop_filter else None
+        corrections = read_corrections(decoder, _block_shapes(size), self._corrections_before(kind, previous)) if self.corrected else None
         decoder.finish()
         return Parsed(latents, masks, dict(decoder.bits), time.perf_counter() - started - whole + coding, choices, statistics, lasting, filters,
-                      adapted)
+                      adapted, corrections)
 
     @staticmethod
     def _filters_before(kind: str, previous: Parsed | None) -> FilterState | None:
         if kind == "I":
             return None
         return FilterState() if previous is None or previous.filters is None else previous.filters
+
+    @staticmethod
+    def _corrections_before(kind: str, previous: Parsed | None) -> CorrectionStatistics:
+        return CorrectionStatistics() if kind == "I" or previous is None or previous.corrections is None else previous.corrections.statistics
 
     @staticmethod
     def _choices_before(previous: Parsed | None) -> tuple[np.ndarray | None, ChoiceStatistics]:
@@ -319,7 +336,8 @@ class FlagshipCoder:
     def _filtered(planes: tuple[Tensor, Tensor], past: Past, parsed: Parsed) -> Planes:
         if parsed.filters is None:
             return Planes(*to_samples(*planes), past)
-        return Planes(*apply_filters(*planes, parsed.filters.planes), past)
+        corrections = NO_CORRECTIONS if parsed.corrections is None else parsed.corrections.planes
+        return Planes(*apply_filters(*planes, parsed.filters.planes, corrections), past)
 
     def _picture(self, kind: str, parsed: Parsed, quality: int, reference: Planes | None,
                  predicted: Prediction | None) -> tuple[tuple[Tensor, Tensor], Past]:
@@ -373,7 +391,7 @@ class FlagshipCoder:
             filters = partial(self._search_filters, source=source, quality=quality) if self.loop_filter else None
             y, z = self.searcher.intra(source.y, source.uv, y, z, q, self.effort, self.lambdas[CONTEXTUAL], importance, choose_filters=filters)
         parsed, modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None, self._worth(importance, y, bool(self.effort.shares)))
-        return self._coded("I", encoder, {CONTEXTUAL: parsed}, modes, quality, source=source, search=True)
+        return self._coded("I", encoder, {CONTEXTUAL: parsed}, modes, quality, size, source=source, search=True, importance=importance)
 
     @torch.inference_mode()
     def encode_inter(self, source: Planes, quality: int, size: tuple[int, int], before: Planes, reference: Planes, previous: Parsed | None,
@@ -413,7 +431,7 @@ class FlagshipCoder:
         contextual, modes = self._write(encoder, "P", CONTEXTUAL, y, z, quality, size, {MOTION: motion.latent}, previous, self._worth(importance, y))
         # Filters are looked for in the first P frame and in the best ones.
         search = lasting or previous is None or MOTION not in previous.latents
-        coded = self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (*motion_modes, *modes), quality, predicted, source, previous, search)
+        coded = self._coded("P", encoder, {MOTION: motion, CONTEXTUAL: contextual}, (*motion_modes, *modes), quality, size, predicted, source, previous, search, importance)
         coded.parsed.choices, coded.parsed.statistics, coded.parsed.lasting = choices, statistics, lasting and self.hypotheses
         return coded
 
@@ -426,6 +444,19 @@ class FlagshipCoder:
         """``real``: planes before they are filtered and rounded; ``search``: look for new filters."""
         chosen = self.choose_filters(real, (source.y, source.uv), self._sample_worth(quality), before, search)
         return write_filters(encoder, chosen, before, self.directed)
+
+    def _write_corrections(self, encoder: FrameEncoder, real: tuple[Tensor, Tensor], source: Planes, quality: int, size: tuple[int, int], filters: FilterState,
+                           before: CorrectionStatistics, importance: Tensor | None = None) -> CorrectionState | None:
+        """``real``: planes before they are filtered and rounded."""
+        if not self.corrected:
+            return None
+        planes = self.choose_corrections(real, (source.y, source.uv), filters.planes, size, self._sample_worth(quality), before, importance)
+        return write_corrections(encoder, planes, _block_shapes(size), before)
+
+    def choose_corrections(self, real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], filters: FilterPlanes, size: tuple[int, int], worth: float,
+                           before: CorrectionStatistics, importance: Tensor | None) -> CorrectionPlanes:
+        """Corrections, see codecs.correction_choice."""
+        return choose_corrections(real, source, filters, size, worth, before, importance)
 
     def _search_filters(self, real: tuple[Tensor, Tensor], source: Planes, quality: int) -> FilterPlanes:
         """New ones without clipping, for a search for latents."""
@@ -510,8 +541,9 @@ class FlagshipCoder:
         return choose_mask(symbols, scale, derived, lam, modes, residual, PRICES[name])
 
     def _coded(self, kind: str, encoder: FrameEncoder, parts: dict[str, Written], modes: tuple[int, ...], quality: int,
-               predicted: Prediction | None = None, source: Planes | None = None, previous: Parsed | None = None, search: bool = False) -> Coded:
-        """``source``, ``previous`` for loop filters; ``search``: look for new ones."""
+               size: tuple[int, int], predicted: Prediction | None = None, source: Planes | None = None, previous: Parsed | None = None, search: bool = False,
+               importance: Tensor | None = None) -> Coded:
+        """``source``, ``previous`` for loop filters and corrections; ``search``: look for new filters; ``importance``: what errors count."""
         parsed = Parsed({n: p.latent for n, p in parts.items()}, {n: p.mask for n, p in parts.items()},
                         adaptation={n: p.adaptation for n, p in parts.items() if p.adaptation is not None})
         if not self.loop_filter:
@@ -519,7 +551,14 @@ class FlagshipCoder:
         else:
             real, past = self._picture(kind, parsed, quality, None, predicted)
             parsed.filters = self._write_filters(encoder, real, source, quality, self._filters_before(kind, previous), search)
+            parsed.corrections = self._write_corrections(encoder, real, source, quality, size, parsed.filters, self._corrections_before(kind, previous), importance)
             planes = self._filtered(real, past, parsed)
         payload = encoder.finish()
         parsed.bits = dict(encoder.bits)
         return Coded(modes, payload, parsed, planes)
+
+
+def _block_shapes(size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Rows and columns of blocks of Y, U and V of a picture (height, width), padded."""
+    height, width = (ALIGN * n // CORRECTION_BLOCK for n in latent_size(*size))
+    return (height, width), (height // 2, width // 2), (height // 2, width // 2)

@@ -11,7 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from neuralcodec.core.types import PlaneFilter
-from neuralcodec.entropy.filters import CLASS_COUNTS, LIMIT, NEXT_TABLE, PLAIN_COUNTS, FilterPlanes, FilterState, expected, expected_luma
+from neuralcodec.entropy.filters import (
+    CLASS_COUNTS,
+    LIMIT,
+    NEXT_TABLE,
+    PLAIN_COUNTS,
+    FilterPlanes,
+    FilterState,
+    expected,
+    expected_luma,
+)
 from neuralcodec.entropy.tables import cost_bits
 from neuralcodec.nn.loop_filter import (
     ACTIVITIES,

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from neuralcodec.codecs.intra import AnalysisTransform, HyperEncoder, chroma_head, in_steps, latent_gain, latent_subpixel
+from neuralcodec.codecs.intra import (
+    AnalysisTransform,
+    HyperEncoder,
+    chroma_head,
+    in_steps,
+    latent_gain,
+    latent_subpixel,
+)
 from neuralcodec.codecs.layers import FLOAT, Layers
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.nn.dct import start_synthesis

@@ -97,7 +97,7 @@ class SlimCAECoder(FlagshipCoder):
         latent = in_bands(lambda part, *_: self.model.analysis(part, self.model.option), to_picture(source.y, source.uv), ALIGN, 1)
         y, z = self.model.in_steps(latent, q, self.model.option)
         parsed, modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, size, {}, None)
-        return self._coded("I", encoder, {CONTEXTUAL: parsed}, modes, quality)
+        return self._coded("I", encoder, {CONTEXTUAL: parsed}, modes, quality, size)
 
     def encode_inter(self, *_: object, **__: object) -> Coded:
         """Raises UsageError: there are no P frames."""

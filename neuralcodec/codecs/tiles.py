@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from neuralcodec.codecs.coding import CONTEXTUAL, FlagshipCoder, Parsed, Planes
 from neuralcodec.codecs.intra import in_steps
 from neuralcodec.codecs.prior import LATENT_LIMIT, MEAN_FRAC
 from neuralcodec.entropy import FrameEncoder
+from neuralcodec.entropy.corrections import CorrectionState, CorrectionStatistics
 from neuralcodec.entropy.filters import FilterState
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.layout import ALIGN, UNIT
@@ -71,7 +73,8 @@ class TileCoder(FlagshipCoder):
             z = intra.hyper_analysis(y, q)
         if self.effort.shares:
             surround = _surround(torch.round(around), rows, columns)
-            y, z = self.searcher.intra(window.y, window.uv, y, z, q, self.effort, self.lambdas[CONTEXTUAL], None, surround)
+            filters = partial(self._search_filters, source=window, quality=quality) if self.loop_filter else None
+            y, z = self.searcher.intra(window.y, window.uv, y, z, q, self.effort, self.lambdas[CONTEXTUAL], None, surround, filters)
         encoder = FrameEncoder()
         worth = self._worth(None, y, bool(self.effort.shares))
         (latent, mask, _), modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, (rows.size, columns.size), {}, None, worth)
@@ -79,6 +82,7 @@ class TileCoder(FlagshipCoder):
         if self.loop_filter:
             real, _ = self._picture("I", parsed, quality, None, None)
             parsed.filters = self._write_filters(encoder, real, window, quality, None, True)
+            parsed.corrections = self._write_corrections(encoder, real, window, quality, (rows.size, columns.size), parsed.filters, CorrectionStatistics())
         payload = encoder.finish()
         parsed.bits = dict(encoder.bits)
         return modes, payload, parsed
@@ -88,9 +92,10 @@ class TileCoder(FlagshipCoder):
         return self.parse("I", payload, modes, quality, size, None)
 
     @torch.inference_mode()
-    def synthesise_tile(self, latent: np.ndarray, rows: Span, columns: Span, quality: int, filters: FilterState | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """``latent`` (C, h, w) int16 of the outer spans -> uint8 planes of the inner ones. ``filters``: the loop filters of a picture in one tile."""
-        picture = self.reconstruct("I", Parsed({CONTEXTUAL: as_fixed(latent)}, {}, filters=filters), quality, None)
+    def synthesise_tile(self, latent: np.ndarray, rows: Span, columns: Span, quality: int, filters: FilterState | None = None,
+                        corrections: CorrectionState | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``latent`` (C, h, w) int16 of the outer spans -> uint8 planes of the inner ones. ``filters``, ``corrections``: those of a picture in one tile."""
+        picture = self.reconstruct("I", Parsed({CONTEXTUAL: as_fixed(latent)}, {}, filters=filters, corrections=corrections), quality, None)
         y = _inner(picture.y[0, 0], rows, columns, 1).to(torch.uint8).cpu().numpy()
         u, v = _inner(picture.uv[0], rows, columns, 2).to(torch.uint8).cpu().numpy()
         return y, u, v

@@ -111,3 +111,14 @@ class PlaneFilter:
     @property
     def classes(self) -> int:
         return len(self.coefficients)
+
+
+@dataclass(frozen=True)
+class PlaneCorrections:
+    """What is added to blocks of 4x4 samples of one plane (nn.corrections). ``step``: index of the quantiser's step, 0..31; ``where`` int64 (n,): numbers of the
+    blocks, rising, row by row; ``plain`` bool (n,): blocks whose levels are of samples, not of a cosine transform; ``levels`` int64 (n, 4, 4)."""
+
+    step: int
+    where: np.ndarray
+    plain: np.ndarray
+    levels: np.ndarray

@@ -14,7 +14,7 @@ import numpy as np
 
 from neuralcodec.core.errors import UsageError
 from neuralcodec.entropy.coder import FrameDecoder, FrameEncoder
-from neuralcodec.entropy.tables import FLAG_COSTS, FLAG_MODELS, TOTAL
+from neuralcodec.entropy.flag_statistics import FlagStatistics
 
 CHOICES = 10
 """Numbers 0 .. 9; 0 is the usual one."""
@@ -23,11 +23,6 @@ TURNS = ((0, 0), (1, 1), (0, 1), (1, 0))
 ANY, SAME, IS = 0, 15, 15 + CHOICES - 1
 """First contexts: whether a cell's choice is not 0; whether it is the expected one, by that; whether it is 1, 2, .."""
 CONTEXTS = IS + CHOICES - 2
-COUNTED = 400
-"""Flags that a context remembers."""
-_ONES = [int(model.frequencies[1]) for model in FLAG_MODELS]
-_THRESHOLDS = np.array([a + b for a, b in zip(_ONES[:-1], _ONES[1:], strict=True)])
-"""Twice the frequencies of 1 halfway between those of successive probability indexes."""
 
 
 def _first_counts() -> np.ndarray:
@@ -36,26 +31,10 @@ def _first_counts() -> np.ndarray:
 
 
 @dataclass
-class ChoiceStatistics:
-    """How often flags were 0 and 1, by context: int64 (CONTEXTS, 2). ``updated`` gives those for the next frame."""
+class ChoiceStatistics(FlagStatistics):
+    """Those of flags of choices, int64 (CONTEXTS, 2)."""
 
     counts: np.ndarray = field(default_factory=_first_counts)
-
-    def probability_indexes(self) -> np.ndarray:
-        """Of each context, int64 (CONTEXTS,), 0..15."""
-        total = self.counts.sum(1)
-        return (2 * TOTAL * self.counts[:, 1:] >= _THRESHOLDS * total[:, None]).sum(1)
-
-    def bits(self) -> np.ndarray:
-        """What a flag of each context costs: float64 (CONTEXTS, 2)."""
-        return FLAG_COSTS[self.probability_indexes()]
-
-    def updated(self, seen: np.ndarray) -> ChoiceStatistics:
-        """``seen``: the frame's flags by context and value, as ``counts``."""
-        counts = self.counts + seen
-        while (large := counts.sum(1) > COUNTED).any():
-            counts[large] = (counts[large] + 1) // 2
-        return ChoiceStatistics(counts)
 
 
 class _Surroundings:

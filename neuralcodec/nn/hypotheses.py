@@ -22,7 +22,14 @@ from functools import cache, cached_property
 import torch
 from torch import Tensor
 
-from neuralcodec.nn.compensation import GRID_FRAC, VECTOR_LIMIT, VECTOR_STEPS, double_size, sample_doubled, sample_quarters
+from neuralcodec.nn.compensation import (
+    GRID_FRAC,
+    VECTOR_LIMIT,
+    VECTOR_STEPS,
+    double_size,
+    sample_doubled,
+    sample_quarters,
+)
 from neuralcodec.nn.layout import ALIGN
 
 FIRST, FIRST_SECOND, SECOND, STILL, FIRST_STILL, ALL, LONG, FIRST_LONG, LONGER, FIRST_LONGER = range(10)

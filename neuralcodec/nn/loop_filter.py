@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from neuralcodec.core.types import PlaneFilter
+from neuralcodec.core.types import PlaneCorrections, PlaneFilter
+from neuralcodec.nn.corrections import correction_plane
 from neuralcodec.nn.layout import round_to_samples
 
 TAPS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0), (1, 2), (1, -2), (2, 1), (2, -1), (2, 2), (2, -2))
@@ -74,9 +75,9 @@ def halved_luma(y: Tensor) -> Tensor:
     return torch.floor(F.avg_pool2d(to_sixteenths(y), 2) + 0.5)
 
 
-def filter_samples(x: Tensor, plane_filter: PlaneFilter, luma: Tensor | None = None) -> Tensor:
+def filter_samples(x: Tensor, plane_filter: PlaneFilter, luma: Tensor | None = None, corrections: Tensor | None = None, rounded: bool = True) -> Tensor:
     """A plane (1, 1, H, W), before it is rounded to samples -> filtered and rounded samples 0..255. H is a multiple of 4. ``luma``: ``halved_luma``, which a
-    filter of chroma may read."""
+    filter of chroma may read; ``corrections`` (H, W): what is added after the filter, in sixteenths of a sample. Not ``rounded``: filtered samples as they are, in sixteenths."""
     n = to_sixteenths(x)
     height, width = n.shape[2:]
     (weights, rows), clip = filters_of_blocks(plane_filter, n), CLIPS[plane_filter.clip]
@@ -108,7 +109,9 @@ def filter_samples(x: Tensor, plane_filter: PlaneFilter, luma: Tensor | None = N
         read[-1].copy_(centre)
         filtered = (weights @ everything.reshape(len(pairs), -1)).view(-1, lines, width)
         filtered = filtered[0] if rows is None else _by_class(filtered, rows[top // BLOCK : (top + lines) // BLOCK])
-        out[0, 0, top : top + lines] = torch.floor((filtered + _HALF) * (0.5 / _HALF)).clamp_(0, 255)
+        if corrections is not None:
+            filtered = filtered + corrections[top : top + lines] * (2 << COEFFICIENT_FRAC)
+        out[0, 0, top : top + lines] = torch.floor((filtered + _HALF) * (0.5 / _HALF)).clamp_(0, 255) if rounded else filtered * (0.5 / (1 << COEFFICIENT_FRAC))
     return out
 
 
@@ -132,17 +135,27 @@ def _by_class(filtered: Tensor, rows: Tensor) -> Tensor:
     return found.reshape(BLOCK * h, BLOCK * w)
 
 
-def apply_filters(y: Tensor, uv: Tensor, filters: tuple[PlaneFilter | None, ...]) -> tuple[Tensor, Tensor]:
-    """Planes y (1, 1, H, W), uv (1, 2, H/2, W/2) before they are rounded -> samples 0..255 as float carriers. ``filters``: of Y, U and V, None for a plane
+def apply_filters(y: Tensor, uv: Tensor, filters: tuple[PlaneFilter | None, ...], corrections: tuple[PlaneCorrections | None, ...] = (None,) * 3) -> tuple[Tensor, Tensor]:
+    """Planes y (1, 1, H, W), uv (1, 2, H/2, W/2) before they are rounded -> samples 0..255 as float carriers. ``filters``, ``corrections``: of Y, U and V, None for a plane
     without."""
     luma = halved_luma(y) if any(f is not None and f.luma is not None for f in filters) else None
-    done = [decoded_plane(p, f, luma) for p, f in zip(three_planes(y, uv), filters, strict=True)]
+    done = [decoded_plane(p, f, luma, c) for p, f, c in zip(three_planes(y, uv), filters, corrections, strict=True)]
     return done[0], torch.cat(done[1:], 1)
 
 
-def decoded_plane(x: Tensor, plane_filter: PlaneFilter | None, luma: Tensor | None = None) -> Tensor:
-    """A plane before it is rounded -> its samples: filtered, or without a filter rounded half up. ``luma``: see ``filter_samples``."""
-    return round_to_samples(x) if plane_filter is None else filter_samples(x, plane_filter, luma)
+def decoded_plane(x: Tensor, plane_filter: PlaneFilter | None, luma: Tensor | None = None, corrections: PlaneCorrections | None = None) -> Tensor:
+    """A plane before it is rounded -> its samples: filtered, or without a filter rounded half up, with ``corrections``. ``luma``: see ``filter_samples``."""
+    if corrections is None:
+        return round_to_samples(x) if plane_filter is None else filter_samples(x, plane_filter, luma)
+    added = correction_plane(corrections, *x.shape[2:]).to(x.device)
+    if plane_filter is not None:
+        return filter_samples(x, plane_filter, luma, added)
+    return torch.floor((to_sixteenths(x) + added + (1 << SAMPLE_FRAC - 1)) * 2.0**-SAMPLE_FRAC).clamp_(0, 255)
+
+
+def filtered_sixteenths(x: Tensor, plane_filter: PlaneFilter | None, luma: Tensor | None = None) -> Tensor:
+    """What corrections are added to: a plane (1, 1, H, W) before it is rounded -> filtered, in sixteenths of a sample. For encoders."""
+    return to_sixteenths(x) if plane_filter is None else filter_samples(x, plane_filter, luma, rounded=False)
 
 
 def three_planes(y: Tensor, uv: Tensor) -> tuple[Tensor, Tensor, Tensor]:

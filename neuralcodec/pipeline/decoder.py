@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from neuralcodec.bitstream import Arithmetic, Damage, EndOfStream, FramePacket, GopStart, Packet, StreamHeader, StreamReader
+from neuralcodec.bitstream import (
+    Arithmetic,
+    Damage,
+    EndOfStream,
+    FramePacket,
+    GopStart,
+    Packet,
+    StreamHeader,
+    StreamReader,
+)
 from neuralcodec.codecs.coders import coder_for, place
 from neuralcodec.codecs.coding import FlagshipCoder, Parsed
 from neuralcodec.codecs.files import LoadedModel
@@ -146,7 +155,7 @@ class StreamDecoder:
         torch.set_num_threads(self._threads)
         coder = coder_for(self.loaded.model, self.device)
         header = self.reader.header
-        coder.follow(header.hypotheses, header.sparse, header.loop_filter, header.directed, header.adaptive)
+        coder.follow(header.hypotheses, header.sparse, header.loop_filter, header.directed, header.adaptive, header.corrected)
         parsed: queue.Queue = queue.Queue(PARSE_AHEAD)
         over = threading.Event()
         thread = threading.Thread(target=self._parse_group, args=(job, coder, parsed, over), daemon=True)

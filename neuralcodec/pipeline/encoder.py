@@ -70,6 +70,8 @@ class EncodeOptions:
     """Whether tables of P frames adapt (entropy.adaptation), where the model has P frames."""
     loop_filter: bool = True
     """Whether frames, and pictures that are not in tiles, are filtered as the encoder finds best (nn.loop_filter), where the model is a flagship."""
+    corrections: bool = True
+    """Whether frames that are filtered may have corrections (nn.corrections)."""
     sparse: bool = True
     """Whether nearly certain elements of latents are coded in groups (entropy.sparse), in videos."""
     effort: int | None = None
@@ -131,7 +133,7 @@ class StreamEncoder:
             gop_size=options.gop, quality=self.quality, side_streams=side_streams, metadata=metadata or {}, chapters=chapters, encoder=program,
             hypotheses=options.hypotheses and options.gop != 1 and not video.still,
             sparse=options.sparse and not loaded.intra_only and not video.still,
-            loop_filter=loop_filter, directed=loop_filter,
+            loop_filter=loop_filter, directed=loop_filter, corrected=loop_filter and options.corrections,
             adaptive=options.adaptation and options.gop != 1 and not video.still)
         apply_widths(loaded.model, loaded.widths[options.level - 1])
         place(loaded.model, device)
@@ -185,7 +187,7 @@ class StreamEncoder:
         torch.set_num_threads(self.options.threads)
         coder = coder_for(self.loaded.model, self.device, self.options.route)
         coder.effort, coder.searcher.on_step = self.effort, job.go_on
-        coder.follow(self.header.hypotheses, self.header.sparse, self.header.loop_filter, self.header.directed, self.header.adaptive)
+        coder.follow(self.header.hypotheses, self.header.sparse, self.header.loop_filter, self.header.directed, self.header.adaptive, self.header.corrected)
         if self.options.mask_modes is not None:
             coder.mask_modes = self.options.mask_modes
         size = (self.video.height, self.video.width)

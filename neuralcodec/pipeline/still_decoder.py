@@ -11,7 +11,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from neuralcodec.bitstream import AlphaPacket, Attachment, ChromaPacket, Damage, FramePacket, Packet, StreamReader, TilePacket, TilePart
+from neuralcodec.bitstream import (
+    AlphaPacket,
+    Attachment,
+    ChromaPacket,
+    Damage,
+    FramePacket,
+    Packet,
+    StreamReader,
+    TilePacket,
+    TilePart,
+)
 from neuralcodec.codecs.coders import coder_for
 from neuralcodec.codecs.coding import FlagshipCoder, Parsed
 from neuralcodec.codecs.files import LoadedModel
@@ -77,7 +87,8 @@ class StillDecoder:
 
     def _coder(self) -> FlagshipCoder:
         coder = TileCoder(self.loaded.model, self.device) if self.tiles else coder_for(self.loaded.model, self.device)
-        coder.loop_filter, coder.directed = self.reader.header.loop_filter, self.reader.header.directed
+        header = self.reader.header
+        coder.follow(header.hypotheses, header.sparse, header.loop_filter, header.directed, header.adaptive, header.corrected)
         return coder
 
     # -- parsing ---------------------------------------------------------------------------------------------------
@@ -239,7 +250,7 @@ class _Assembly:
             return tensors_to_planes(picture.y, picture.uv, *decoder.size)
         if decoder.thumbnail:
             return coder.thumbnail_tile(window, rows, columns, self._quality)
-        return coder.synthesise_tile(window, rows, columns, self._quality, self._parsed.filters)
+        return coder.synthesise_tile(window, rows, columns, self._quality, self._parsed.filters, self._parsed.corrections)
 
     def _store(self, rows: Span, columns: Span, planes: Sequence[np.ndarray]) -> None:
         for target, samples, step in zip(self._planes, planes, self._steps, strict=True):

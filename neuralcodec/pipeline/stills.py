@@ -165,7 +165,7 @@ class StillEncoder:
             video=video, model_id=loaded.identity, model_name=loaded.name, width_tables=loaded.widths, level=self.options.level,
             arithmetic=Arithmetic.EXACT if loaded.exact else Arithmetic.FLOAT_PICTURES, level_locked=loaded.level_locked, gop_size=1,
             quality=self.quality, encoder=self.program, tile_size=tile_size, loop_filter=self._loop_filter(tile_size),
-            directed=self._loop_filter(tile_size))
+            directed=self._loop_filter(tile_size), corrected=self._loop_filter(tile_size) and self.options.corrections)
         return header.as_bare() if bare else header
 
     def _loop_filter(self, tile_size: int) -> bool:
@@ -190,7 +190,7 @@ class StillEncoder:
         def work(job: Job[_Tile, tuple[_Tile, tuple[int, ...], bytes]]) -> None:
             torch.set_num_threads(self.options.threads)
             coder = TileCoder(self.loaded.model, self.device) if self.tiles else coder_for(self.loaded.model, self.device, self.options.route)
-            coder.loop_filter = coder.directed = loop_filter
+            coder.follow(False, False, loop_filter, loop_filter, corrected=loop_filter and self.options.corrections)
             coder.effort, coder.searcher.on_step = self.effort, job.go_on
             for tile in job:
                 window = Planes(*planes_to_tensors(tile.planes, self.device))

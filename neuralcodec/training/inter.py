@@ -21,7 +21,15 @@ from neuralcodec.nn.compensation import compensate
 from neuralcodec.nn.layout import to_samples
 from neuralcodec.training.data import Sampler
 from neuralcodec.training.hypotheses import History, choose_cells
-from neuralcodec.training.loss import distortion, draw_quality, psnr, quality_lambda, quality_weight, relative_cost, weighted_mse
+from neuralcodec.training.loss import (
+    distortion,
+    draw_quality,
+    psnr,
+    quality_lambda,
+    quality_weight,
+    relative_cost,
+    weighted_mse,
+)
 from neuralcodec.training.modulator import IntraErrors, LossModulator
 from neuralcodec.training.motion import PREDICTION_SHARE, code_motion
 from neuralcodec.training.widths import WidthPolicy

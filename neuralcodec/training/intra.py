@@ -13,7 +13,15 @@ from neuralcodec.codecs.coding import CONTEXTUAL, LAMBDAS
 from neuralcodec.codecs.intra import IntraModel
 from neuralcodec.codecs.soft import soft_latent
 from neuralcodec.training.data import Sampler
-from neuralcodec.training.loss import distortion, draw_quality, packed_mse, psnr, quality_lambda, quality_weight, relative_cost
+from neuralcodec.training.loss import (
+    distortion,
+    draw_quality,
+    packed_mse,
+    psnr,
+    quality_lambda,
+    quality_weight,
+    relative_cost,
+)
 from neuralcodec.training.widths import randomise_widths
 
 

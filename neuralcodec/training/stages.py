@@ -16,10 +16,10 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from neuralcodec.codecs.folding import to_float
 from neuralcodec.codecs.exact import ExactFlagship
 from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.flagship import Flagship
+from neuralcodec.codecs.folding import to_float
 from neuralcodec.codecs.prior import LatentPrior
 from neuralcodec.core.errors import UsageError
 from neuralcodec.nn.exact_slimmable import ExactTrunk

@@ -8,7 +8,18 @@ from fractions import Fraction
 
 import pytest
 
-from neuralcodec.bitstream import Attachment, Chapter, Damage, FramePacket, Limits, Packet, StreamReader, StreamWriter, TilePacket, model_key
+from neuralcodec.bitstream import (
+    Attachment,
+    Chapter,
+    Damage,
+    FramePacket,
+    Limits,
+    Packet,
+    StreamReader,
+    StreamWriter,
+    TilePacket,
+    model_key,
+)
 from neuralcodec.bitstream.header import read_header, write_header
 from neuralcodec.bitstream.packets import frame_packet
 from neuralcodec.core.errors import LimitError, StreamError, VersionError
@@ -58,7 +69,7 @@ def test_the_key_is_of_the_model_and_of_its_tables():
     {"model_name": "flagship"}, {"width_tables": UNTIMED.width_tables}, {"model_id": UNTIMED.model_id}, {"model_id": bytes(7)}, {"tile_size": 64, "loop_filter": False, "directed": False},
     {"video": replace(BARE.video, still=False)}, {"video": replace(BARE.video, time_base=Fraction(1, 24))}, {"video": replace(BARE.video, frame_rate=Fraction(25))},
     {"video": replace(BARE.video, sample_aspect_ratio=Fraction(2))}, {"video": replace(BARE.video, gray=False, full_chroma=True)}, {"hypotheses": True},
-    {"sparse": True}, {"loop_filter": False}, {"level": 0}, {"quality": 201}])
+    {"sparse": True}, {"loop_filter": False}, {"loop_filter": False, "directed": False, "corrected": True}, {"level": 0}, {"quality": 201}])
 def test_a_header_that_says_more_is_not_written(change):
     with pytest.raises(StreamError):
         write_header(replace(BARE, **change))

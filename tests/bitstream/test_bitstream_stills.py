@@ -151,6 +151,15 @@ def test_loop_filters_need_their_feature_and_no_tiles():
         read_header(repair(write_header(replace(STILL, tile_size=64))[:14] + b"\x11" + write_header(replace(STILL, tile_size=64))[15:], True), Limits())
 
 
+def test_corrections_need_their_feature_and_loop_filters():
+    with pytest.raises(StreamError, match="corrections"):
+        write_header(replace(HEADER, corrected=True))
+    data = write_header(replace(HEADER, loop_filter=True, corrected=True))
+    assert data[14:16] == b"\x90\x02" and read_header(data, Limits()).corrected and not read_header(write_header(replace(HEADER, loop_filter=True)), Limits()).corrected
+    with pytest.raises(StreamError, match="corrections"):
+        read_header(repair(data[:14] + b"\x80" + data[15:], True), Limits())
+
+
 def still_field(value: int) -> bytes:
     """The fields rotation and still of STILL, and the model's identity after them."""
     return bytes([0, value]) + STILL.model_id

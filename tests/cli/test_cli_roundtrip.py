@@ -168,7 +168,7 @@ def test_how_a_video_is_coded_is_the_same_in_a_batch(cli, tmp_path):
     for clip in clips:
         clip.write_bytes(f"YUV4MPEG2 W{WIDTH} H{HEIGHT} F25:1 Ip A1:1 C420jpeg\n".encode() + b"".join(b"FRAME\n" + g for g in grainy))
     coded = {}
-    for number, flags in enumerate(((), ("--no-temporal-filter",), ("--no-hypotheses", "--no-scene-cuts"), ("--no-loop-filter",), ("--no-adaptation",))):
+    for number, flags in enumerate(((), ("--no-temporal-filter",), ("--no-hypotheses", "--no-scene-cuts"), ("--no-loop-filter",), ("--no-adaptation",), ("--no-corrections",))):
         folder, alone = tmp_path / f"out{number}", tmp_path / f"alone{number}.nvc"
         cli.ok("encode", *clips, "-o", folder, "--model", cli.model, "--quality", 80, *flags)
         cli.encode(clips[0], alone, "--quality", 80, *flags)
@@ -178,4 +178,5 @@ def test_how_a_video_is_coded_is_the_same_in_a_batch(cli, tmp_path):
         assert header["hypotheses"] is header["sparse"] is ("--no-hypotheses" not in flags)
         assert header["loop_filter"] is ("--no-loop-filter" not in flags)
         assert header["adaptive"] is ("--no-adaptation" not in flags)
-    assert len(set(coded.values())) == 5, "each option does something"
+        assert header["corrected"] is not bool({"--no-loop-filter", "--no-corrections"} & set(flags))
+    assert len(set(coded.values())) == 6, "each option does something"

@@ -5,7 +5,17 @@ import torch
 
 from neuralcodec.codecs.prediction_choice import choose_predictions
 from neuralcodec.entropy.choices import ChoiceStatistics
-from neuralcodec.nn.hypotheses import FIRST_LONG, FIRST_SECOND, STILL, Doubled, Past, Step, apply_choices, predict, ways_back
+from neuralcodec.nn.hypotheses import (
+    FIRST_LONG,
+    FIRST_SECOND,
+    STILL,
+    Doubled,
+    Past,
+    Step,
+    apply_choices,
+    predict,
+    ways_back,
+)
 
 SIZE = (64, 96)
 

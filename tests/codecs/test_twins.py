@@ -8,10 +8,10 @@ import torch
 
 from neuralcodec.codecs.coding import FlagshipCoder, Planes
 from neuralcodec.codecs.conversion import calibrate, colour_chart, from_float
-from neuralcodec.codecs.folding import fold, to_float
 from neuralcodec.codecs.exact import picture_convs
 from neuralcodec.codecs.files import load_model, save_model
 from neuralcodec.codecs.flagship import Flagship
+from neuralcodec.codecs.folding import fold, to_float
 from neuralcodec.codecs.registry import by_name
 from neuralcodec.codecs.twins import PARTS, float_twin, with_exact_part
 from neuralcodec.core.errors import UsageError

@@ -116,6 +116,28 @@ def test_loop_filters_bring_pictures_nearer(loaded, stream):
     assert error(stream) < error(plain)
 
 
+def test_corrections_go_on_from_frame_to_frame(loaded):
+    """A line of another colour over the scene: intra and P frames correct it, decoders see the same, from any group on; without them streams are as before."""
+    frames = []
+    for frame in FRAMES:
+        y, u, v = (p.copy() for p in frame.planes)
+        y[60, 10:90], v[4:6, 10:40] = 255, 250
+        frames.append(Frame((y, u, v), frame.pts, frame.duration))
+    stream, plain = (rounds.encode(loaded, frames, VIDEO, EncodeOptions(quality=40, gop=5, workers=1, scene_cuts=False, corrections=c)) for c in (True, False))
+    assert [StreamReader(io.BytesIO(made.data)).header.corrected for made in (stream, plain)] == [True, False]
+    assert all(c.parsed.corrections is None for c in plain.coded)
+    corrections = [c.parsed.corrections for c in stream.coded]
+    assert {n % 5 > 0 for n, c in enumerate(corrections) if any(c.planes)} == {False, True}, "in intra and P frames"
+    expected = [md5_of_frame(f) for f in stream.reconstructions(HEIGHT, WIDTH)]
+    decoded = rounds.decode(stream.data, loaded)
+    assert md5s(decoded) == expected and md5s(rounds.decode(stream.data, loaded, DecodeOptions(frames=(7, 9)))) == expected[7:9]
+    for n, (ours, theirs) in enumerate(zip(corrections, (f.parsed.corrections for f in decoded.frames), strict=True)):
+        assert np.array_equal(ours.statistics.counts, theirs.statistics.counts)
+        if n % 5 and not any(ours.planes):
+            assert np.array_equal(ours.statistics.counts, corrections[n - 1].statistics.counts)
+    assert md5s(rounds.decode(plain.data, loaded)) == [md5_of_frame(f) for f in plain.reconstructions(HEIGHT, WIDTH)]
+
+
 def test_other_levels_play_it(loaded, stream):
     for level in (2, 3):
         assert len(rounds.decode(stream.data, loaded, DecodeOptions(level=level)).frames) == 10

@@ -87,6 +87,16 @@ def test_loop_filters_are_for_whole_pictures(loaded):
     assert psnr(luma[1], source.whole[0]) > psnr(luma[0], source.whole[0])
 
 
+def test_corrections_bring_letters_nearer(loaded):
+    """Of whole pictures; and without loop filters there are none."""
+    source = Picture()
+    source.whole[1][8:10, 6:30] = 250
+    streams = [StillEncoder(loaded, EncodeOptions(1, 80, **options), CPU).encode(source).data for options in ({"corrections": False}, {"loop_filter": False}, {})]
+    assert [StreamReader(io.BytesIO(data)).header.corrected for data in (*streams, encode(loaded, source))] == [False, False, True, False]
+    plain, _, corrected = ([psnr(*pair) for pair in zip(decode(loaded, data).frame.planes, source.whole, strict=True)] for data in streams)
+    assert corrected[1] > plain[1] + 1 and len(streams[2]) > len(streams[0])
+
+
 def test_a_picture_coded_as_a_frame_is_filtered_as_it_is_otherwise(loaded):
     for size, filtered in (((WIDTH, HEIGHT), True), ((2048, 1025), False)):
         assert StreamEncoder(loaded, VideoProperties(*size, Fraction(1, 25), still=True), EncodeOptions(1, 80), CPU).header.loop_filter == filtered

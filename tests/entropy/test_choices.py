@@ -5,7 +5,8 @@ import pytest
 
 from neuralcodec.core.errors import StreamError, UsageError
 from neuralcodec.entropy import FrameDecoder, FrameEncoder
-from neuralcodec.entropy.choices import CHOICES, CONTEXTS, COUNTED, ChoiceStatistics, choice_costs, read_choices, write_choices
+from neuralcodec.entropy.choices import CHOICES, CONTEXTS, ChoiceStatistics, choice_costs, read_choices, write_choices
+from neuralcodec.entropy.flag_statistics import COUNTED
 from neuralcodec.entropy.tables import FLAG_MODELS
 
 SHAPES = [(1, 1), (1, 6), (5, 1), (2, 2), (3, 3), (7, 12), (23, 40)]

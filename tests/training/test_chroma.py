@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from neuralcodec.codecs.folding import fold
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
+from neuralcodec.codecs.folding import fold
 from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import IntraConfig
 from neuralcodec.codecs.motion import MotionConfig

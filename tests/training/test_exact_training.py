@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from safetensors import safe_open
 
 from neuralcodec.cli.train import train
-from neuralcodec.codecs.folding import fold, to_float
 from neuralcodec.codecs.exact import ExactFlagship, declare_rounding, picture_convs, picture_gains, trunk_convs
 from neuralcodec.codecs.files import load_model, save_model
 from neuralcodec.codecs.flagship import Flagship, FlagshipConfig
+from neuralcodec.codecs.folding import fold, to_float
 from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
