@@ -81,7 +81,9 @@ def _choose(error: np.ndarray, price: np.ndarray, statistics: CorrectionStatisti
     worth = worth[looked]
     usual = round(4 * np.log2(STEP_IN_WORTH / np.sqrt(np.average(prices, weights=worth))))
     best, best_cost = none, -OVERHEAD
-    for step in range(max(usual - STEPS_BESIDE, 0), min(usual + STEPS_BESIDE + 1, len(STEP_SIZES))):
+    for step in sorted(range(max(usual - STEPS_BESIDE, 0), min(usual + STEPS_BESIDE + 1, len(STEP_SIZES))), key=lambda n: abs(n - usual)):
+        if step != usual and best is none:
+            break  # as in most P frames: where one step gains nothing, the ones beside it seldom do
         expected, coded = statistics, np.zeros(shape, np.int64)
         for _ in range(_ROUNDS):
             bits = expected.bits()

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -73,8 +72,8 @@ class TileCoder(FlagshipCoder):
             z = intra.hyper_analysis(y, q)
         if self.effort.shares:
             surround = _surround(torch.round(around), rows, columns)
-            filters = partial(self._search_filters, source=window, quality=quality) if self.loop_filter else None
-            y, z = self.searcher.intra(window.y, window.uv, y, z, q, self.effort, self.lambdas[CONTEXTUAL], None, surround, filters)
+            # Without loop filters: pictures' searches that saw them gained nothing in the mean (models/flagship.md).
+            y, z = self.searcher.intra(window.y, window.uv, y, z, q, self.effort, self.lambdas[CONTEXTUAL], None, surround)
         encoder = FrameEncoder()
         worth = self._worth(None, y, bool(self.effort.shares))
         (latent, mask, _), modes = self._write(encoder, "I", CONTEXTUAL, y, z, quality, (rows.size, columns.size), {}, None, worth)

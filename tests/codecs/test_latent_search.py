@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from neuralcodec.codecs import latent_search
-from neuralcodec.codecs.coding import LAMBDAS, Coded, FlagshipCoder, Planes
+from neuralcodec.codecs.coding import LAMBDAS, FlagshipCoder, Planes
 from neuralcodec.codecs.files import load_model
 from neuralcodec.codecs.latent_search import EFFORTS, Effort, soft_round
 from neuralcodec.codecs.searching import Searcher
@@ -52,29 +52,21 @@ def test_a_search_finds_what_costs_less_and_its_stream_decodes_to_it(loaded, lev
     assert torch.equal(coder.reconstruct("I", parsed, QUALITY, None).y, found.planes.y)
 
 
-def whole(coder, source):
-    """A picture that is not in tiles."""
-    modes, payload, parsed = coder.encode_tile(source, *(Span(0, size, 0, size) for size in SIZE), QUALITY)
-    return Coded(modes, payload, parsed, coder.reconstruct("I", parsed, QUALITY, None))
-
-
-@pytest.mark.parametrize("kind", [FlagshipCoder, TileCoder])
-def test_a_long_search_sees_the_loop_filters_that_the_picture_will_have(tiny_exact_model, kind):
+def test_a_long_search_sees_the_loop_filters_that_the_picture_will_have(tiny_exact_model):
     loaded = load_model(tiny_exact_model)
     apply_widths(loaded.model, loaded.widths[0])
     source, found = picture(2), {}
-    encode = whole if kind is TileCoder else lambda coder, source: coder.encode_intra(source, QUALITY, SIZE)
     for filtered in (True, False):
-        coder = kind(loaded.model)
+        coder = FlagshipCoder(loaded.model)
         coder.loop_filter = coder.directed = True
         coder.effort = replace(EFFORTS[2], annealing=4, filtered=filtered)
-        found[filtered] = encode(coder, source)
+        found[filtered] = coder.encode_intra(source, QUALITY, SIZE)
         assert any(f is not None for f in found[filtered].parsed.filters.planes)
     assert cost(coder, found[True], source) < cost(coder, found[False], source)
     coder.loop_filter, coder.effort = False, replace(coder.effort, filtered=True)
-    without = encode(coder, source)
+    without = coder.encode_intra(source, QUALITY, SIZE)
     coder.effort = replace(coder.effort, filtered=False)
-    assert encode(coder, source).payload == without.payload
+    assert coder.encode_intra(source, QUALITY, SIZE).payload == without.payload
 
 
 @pytest.mark.parametrize("kind", [FlagshipCoder, TileCoder])
