@@ -240,7 +240,7 @@ class Maker:
         return tuple(planes)
 
     def drawn_corrections(self, real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], filters: FilterPlanes, size: tuple[int, int], worth: float,
-                          before: CorrectionStatistics, importance: Tensor | None) -> CorrectionPlanes:
+                          before: CorrectionStatistics, importance: Tensor | None, thorough: bool) -> CorrectionPlanes:
         """Corrections of many blocks, of few, of none, with levels up to the largest; in some planes none."""
         planes: list[PlaneCorrections | None] = []
         for index in range(3):

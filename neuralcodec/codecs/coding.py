@@ -446,17 +446,17 @@ class FlagshipCoder:
         return write_filters(encoder, chosen, before, self.directed)
 
     def _write_corrections(self, encoder: FrameEncoder, real: tuple[Tensor, Tensor], source: Planes, quality: int, size: tuple[int, int], filters: FilterState,
-                           before: CorrectionStatistics, importance: Tensor | None = None) -> CorrectionState | None:
+                           before: CorrectionStatistics, importance: Tensor | None = None, thorough: bool = True) -> CorrectionState | None:
         """``real``: planes before they are filtered and rounded."""
         if not self.corrected:
             return None
-        planes = self.choose_corrections(real, (source.y, source.uv), filters.planes, size, self._sample_worth(quality), before, importance)
+        planes = self.choose_corrections(real, (source.y, source.uv), filters.planes, size, self._sample_worth(quality), before, importance, thorough)
         return write_corrections(encoder, planes, _block_shapes(size), before)
 
     def choose_corrections(self, real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], filters: FilterPlanes, size: tuple[int, int], worth: float,
-                           before: CorrectionStatistics, importance: Tensor | None) -> CorrectionPlanes:
+                           before: CorrectionStatistics, importance: Tensor | None, thorough: bool) -> CorrectionPlanes:
         """Corrections, see codecs.correction_choice."""
-        return choose_corrections(real, source, filters, size, worth, before, importance)
+        return choose_corrections(real, source, filters, size, worth, before, importance, thorough)
 
     def _search_filters(self, real: tuple[Tensor, Tensor], source: Planes, quality: int) -> FilterPlanes:
         """New ones without clipping, for a search for latents."""
@@ -551,7 +551,7 @@ class FlagshipCoder:
         else:
             real, past = self._picture(kind, parsed, quality, None, predicted)
             parsed.filters = self._write_filters(encoder, real, source, quality, self._filters_before(kind, previous), search)
-            parsed.corrections = self._write_corrections(encoder, real, source, quality, size, parsed.filters, self._corrections_before(kind, previous), importance)
+            parsed.corrections = self._write_corrections(encoder, real, source, quality, size, parsed.filters, self._corrections_before(kind, previous), importance, kind == "I")
             planes = self._filtered(real, past, parsed)
         payload = encoder.finish()
         parsed.bits = dict(encoder.bits)

@@ -26,9 +26,12 @@ from neuralcodec.entropy.filters import FilterPlanes
 from neuralcodec.nn.corrections import BLOCK, COSINES, STEP_SIZES
 from neuralcodec.nn.loop_filter import SAMPLE_FRAC, filtered_sixteenths, halved_luma, three_planes
 
-PLANE_WEIGHTS = (6 / 8, 12 / 8, 12 / 8)
-"""Of squared errors, a sample. Those of chroma count more than where filters and latents are chosen: they are smaller, so that a bit lowers them by more decibels; and they
-show in all three of red, green and blue."""
+PLANE_WEIGHTS = (6 / 8, 4 / 8, 4 / 8)
+"""Of squared errors, a sample."""
+CHROMA_FACTOR = (1.5, 4.0)
+"""Those of a chroma plane count the more, between these, the smaller they are beside luma's, for what is measured is the mean of decibels."""
+LEFT = 20.0
+"""Bits that an error is worth which a block may have after it was corrected, about."""
 WORTH = 1.0
 """Beside what a squared step is worth where a residual is rounded (coding.LAMBDAS)."""
 LEAST_LEVEL, LEAST_BLOCK = 4.0, 4.0
@@ -39,35 +42,43 @@ STEP_IN_WORTH = 2.6
 """The first step that is tried, where a squared sample is worth a bit; beside it the STEPS_BESIDE next ones."""
 STEPS_BESIDE = 1
 LARGEST_TRIED = 255
-_ROUNDS = 3
+ROUNDS, QUICK_ROUNDS = 3, 2
 _COSINES = COSINES / np.linalg.norm(COSINES, axis=1, keepdims=True)
 
 
 @torch.no_grad()
 def choose_corrections(real: tuple[Tensor, Tensor], source: tuple[Tensor, Tensor], filters: FilterPlanes, size: tuple[int, int], worth: float,
-                       before: CorrectionStatistics, importance: Tensor | None = None) -> CorrectionPlanes:
+                       before: CorrectionStatistics, importance: Tensor | None = None, thorough: bool = True) -> CorrectionPlanes:
     """Corrections for planes y (1, 1, H, W), uv (1, 2, H/2, W/2) that are not filtered yet, by those of the ``source``, a picture of ``size`` (height, width) and what it is padded with.
 
-    ``worth``: bits for a squared sample; ``before``: statistics that their coding begins with; ``importance`` (1, 1, H/16, W/16): what errors count at each position."""
-    chosen: list[PlaneCorrections | None] = []
-    statistics = before
+    ``worth``: bits for a squared sample; ``before``: statistics that their coding begins with; ``importance`` (1, 1, H/16, W/16): what errors count at each position. Not
+    ``thorough``: in less than a quarter of the time, a little worse."""
     luma = halved_luma(real[0]) if any(f is not None and f.luma is not None for f in filters) else None
+    errors, prices, left = [], [], []
     for index, (x, s, f) in enumerate(zip(three_planes(*real), three_planes(*source), filters, strict=True)):
-        error = (s - filtered_sixteenths(x, f, luma) * 2.0**-SAMPLE_FRAC)[0, 0]
-        price = torch.full((error.shape[0] // BLOCK, error.shape[1] // BLOCK), WORTH * worth * PLANE_WEIGHTS[index])
+        error = (s - filtered_sixteenths(x, f, luma) * 2.0**-SAMPLE_FRAC)[0, 0].double().cpu()
+        price = torch.full((error.shape[0] // BLOCK, error.shape[1] // BLOCK), WORTH * worth * PLANE_WEIGHTS[index], dtype=torch.float64)
         rows, columns = (-(-n // (2 * BLOCK if index else BLOCK)) for n in size)
         price[rows:], price[:, columns:] = 0, 0  # what will be cut off needs none
         if importance is not None:
-            price *= F.interpolate(importance.float().cpu(), size=price.shape, mode="nearest")[0, 0]
-        plane, statistics = _choose(error.double().cpu().numpy(), price.double().numpy(), statistics)
+            price *= F.interpolate(importance.double().cpu(), size=price.shape, mode="nearest")[0, 0]
+        errors.append(error.numpy().reshape(price.shape[0], BLOCK, price.shape[1], BLOCK).transpose(0, 2, 1, 3))
+        prices.append(price.numpy())
+        left.append(float(np.minimum(np.square(errors[-1]).sum((2, 3)) * prices[-1], LEFT).sum()) / PLANE_WEIGHTS[index])
+    chosen: list[PlaneCorrections | None] = []
+    statistics = before
+    for index, (error, price) in enumerate(zip(errors, prices, strict=True)):
+        factor = np.clip(left[0] / (4 * max(left[index], 1e-8)), *CHROMA_FACTOR) if index else 1.0
+        plane, statistics = _choose(error, factor * price, statistics, thorough)
         chosen.append(plane)
     return tuple(chosen)
 
 
-def _choose(error: np.ndarray, price: np.ndarray, statistics: CorrectionStatistics) -> tuple[PlaneCorrections | None, CorrectionStatistics]:
-    """The best corrections of a plane by its ``error`` (H, W), samples, and bits for a squared sample in each block, ``price`` (H/4, W/4); None where none pay; and statistics after them."""
+def _choose(error: np.ndarray, price: np.ndarray, statistics: CorrectionStatistics, thorough: bool) -> tuple[PlaneCorrections | None, CorrectionStatistics]:
+    """The best corrections of a plane by its ``error`` in blocks (H/4, W/4, 4, 4), samples, and bits for a squared sample in each, ``price`` (H/4, W/4); None where none
+    pay; and statistics after them."""
     shape = price.shape
-    blocks = error.reshape(shape[0], BLOCK, shape[1], BLOCK).transpose(0, 2, 1, 3).reshape(-1, BLOCK, BLOCK)
+    blocks = error.reshape(-1, BLOCK, BLOCK)
     worth = np.square(blocks).sum((1, 2)) * price.reshape(-1)
     looked = np.flatnonzero(worth > LEAST_BLOCK + LEAST_LEVEL)
     blocks, prices = blocks[looked], price.reshape(-1)[looked]
@@ -81,11 +92,12 @@ def _choose(error: np.ndarray, price: np.ndarray, statistics: CorrectionStatisti
     worth = worth[looked]
     usual = round(4 * np.log2(STEP_IN_WORTH / np.sqrt(np.average(prices, weights=worth))))
     best, best_cost = none, -OVERHEAD
-    for step in sorted(range(max(usual - STEPS_BESIDE, 0), min(usual + STEPS_BESIDE + 1, len(STEP_SIZES))), key=lambda n: abs(n - usual)):
+    beside, rounds = (STEPS_BESIDE, ROUNDS) if thorough else (0, QUICK_ROUNDS)
+    for step in sorted(range(max(usual - beside, 0), min(usual + beside + 1, len(STEP_SIZES))), key=lambda n: abs(n - usual)):
         if step != usual and best is none:
-            break  # as in most P frames: where one step gains nothing, the ones beside it seldom do
+            break  # where one step gains nothing, the ones beside it seldom do
         expected, coded = statistics, np.zeros(shape, np.int64)
-        for _ in range(_ROUNDS):
+        for _ in range(rounds):
             bits = expected.bits()
             found = [_quantise(c, step, prices, bits, plain) for plain, c in enumerate(coefficients)]
             cost = np.stack([f[1] for f in found])
