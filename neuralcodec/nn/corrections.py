@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from neuralcodec.core.types import PlaneCorrections
+from neuralcodec.entropy.corrections import CORRECTION_BLOCK as BLOCK
+from neuralcodec.entropy.corrections import STEPS
 
-BLOCK = 4
 COSINES = np.array([[64, 64, 64, 64], [83, 36, -36, -83], [64, -64, -64, 64], [36, -83, 83, -36]], np.int64)
 """Rows are 128 times an orthonormal transform's, about."""
 COSINE_FRAC = 14
 """Fractional bits of what two of them make."""
-STEP_SIZES = np.array([int(16 * 2 ** (i / 4) + 0.5) for i in range(32)], np.int64)
+STEP_SIZES = np.array([int(16 * 2 ** (i / 4) + 0.5) for i in range(STEPS)], np.int64)
 """Quantiser steps in sixteenths of a sample."""
 LIMIT = 4080
 """Largest correction, in sixteenths of a sample."""
