@@ -90,7 +90,7 @@ def _choose(error: np.ndarray, price: np.ndarray, statistics: CorrectionStatisti
         return none
     looked, prices, coefficients = looked[paying], prices[paying], coefficients[:, paying]
     worth = worth[looked]
-    usual = round(4 * np.log2(STEP_IN_WORTH / np.sqrt(np.average(prices, weights=worth))))
+    usual = min(max(round(4 * np.log2(STEP_IN_WORTH / np.sqrt(np.average(prices, weights=worth)))), 0), len(STEP_SIZES) - 1)
     best, best_cost = none, -OVERHEAD
     beside, rounds = (STEPS_BESIDE, ROUNDS) if thorough else (0, QUICK_ROUNDS)
     for step in sorted(range(max(usual - beside, 0), min(usual + beside + 1, len(STEP_SIZES))), key=lambda n: abs(n - usual)):

@@ -60,6 +60,7 @@ def test_coarser_steps_where_errors_are_worth_less():
     assert steps == sorted(steps) and steps[0] < steps[-1] and costs == sorted(costs, reverse=True)
     left = [errors(apply_filters(*real, NO_FILTERS, p), source)[0] for p in found]
     assert left[0] < min(left[1:])
+    assert chosen(real, source, 1e4)[0].step == 0, "there is none finer"
 
 
 def test_nothing_is_sent_where_it_gains_nothing():
