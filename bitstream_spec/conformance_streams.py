@@ -23,10 +23,18 @@ from neuralcodec.codecs.inter import InterConfig
 from neuralcodec.codecs.intra import HyperEncoder, IntraConfig
 from neuralcodec.codecs.motion import MotionConfig
 from neuralcodec.codecs.prior import MEAN_FRAC, LatentPrior, exact_parts, hyper_size, latent_size
-from neuralcodec.core.types import ColourTags, PlaneCorrections, PlaneFilter, SidePacket, SideStream, VideoProperties
+from neuralcodec.core.types import (
+    CORRECTION_STEPS,
+    ColourTags,
+    PlaneCorrections,
+    PlaneFilter,
+    SidePacket,
+    SideStream,
+    VideoProperties,
+)
 from neuralcodec.entropy import Elements, FrameEncoder, MaskMode, code_latent, pack_mask_mode, write_mask
 from neuralcodec.entropy.choices import CHOICES, ChoiceStatistics
-from neuralcodec.entropy.corrections import MAX_LEVEL, STEPS, CorrectionPlanes, CorrectionStatistics
+from neuralcodec.entropy.corrections import MAX_LEVEL, CorrectionPlanes, CorrectionStatistics
 from neuralcodec.entropy.filters import LIMIT, USUAL, FilterPlanes, FilterState
 from neuralcodec.nn.fixed import Fixed
 from neuralcodec.nn.hypotheses import Ways
@@ -251,7 +259,7 @@ class Maker:
             magnitudes = np.floor(2 ** (2 * self.rng.uniform(-1, 1, (len(where), 4, 4)))) * (self.rng.random((len(where), 4, 4)) < 0.4)
             magnitudes[:1, 1, 2] = MAX_LEVEL
             levels = magnitudes.astype(np.int64) * self.rng.choice([-1, 1], magnitudes.shape)
-            new = PlaneCorrections(int(self.rng.integers(0, STEPS)), where, self.rng.random(len(where)) < 0.4, levels)
+            new = PlaneCorrections(int(self.rng.integers(0, CORRECTION_STEPS)), where, self.rng.random(len(where)) < 0.4, levels)
             planes.append(None if self.rng.random() < 0.3 else new)
         return tuple(planes)
 

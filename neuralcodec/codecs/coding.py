@@ -38,6 +38,7 @@ from neuralcodec.codecs.prior import (
 )
 from neuralcodec.codecs.searching import Searcher
 from neuralcodec.core.errors import StreamError
+from neuralcodec.core.types import CORRECTION_BLOCK
 from neuralcodec.entropy import (
     Elements,
     FrameDecoder,
@@ -57,7 +58,6 @@ from neuralcodec.entropy import (
 from neuralcodec.entropy.adaptation import Adaptation
 from neuralcodec.entropy.choices import ChoiceStatistics, read_choices, write_choices
 from neuralcodec.entropy.corrections import (
-    CORRECTION_BLOCK,
     NO_CORRECTIONS,
     CorrectionPlanes,
     CorrectionState,

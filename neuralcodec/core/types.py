@@ -113,9 +113,14 @@ class PlaneFilter:
         return len(self.coefficients)
 
 
+CORRECTION_BLOCK = 4
+"""Rows and columns of samples of a corrected block."""
+CORRECTION_STEPS = 32
+
+
 @dataclass(frozen=True)
 class PlaneCorrections:
-    """What is added to blocks of 4x4 samples of one plane (nn.corrections). ``step``: index of the quantiser's step, 0..31; ``where`` int64 (n,): numbers of the
+    """What is added to blocks of 4x4 samples of one plane (nn.corrections). ``step``: index of the quantiser's step, below CORRECTION_STEPS; ``where`` int64 (n,): numbers of the
     blocks, rising, row by row; ``plain`` bool (n,): blocks whose levels are of samples, not of a cosine transform; ``levels`` int64 (n, 4, 4)."""
 
     step: int

@@ -12,14 +12,12 @@ from typing import Protocol
 import numpy as np
 
 from neuralcodec.core.errors import StreamError, UsageError
-from neuralcodec.core.types import PlaneCorrections
+from neuralcodec.core.types import CORRECTION_BLOCK, CORRECTION_STEPS, PlaneCorrections
 from neuralcodec.entropy.choices import TURNS
 from neuralcodec.entropy.coder import FrameDecoder, FrameEncoder
 from neuralcodec.entropy.flag_statistics import FlagStatistics
 from neuralcodec.entropy.tables import CLASS_MODEL, FLAG_COSTS, model_cost
 
-CORRECTION_BLOCK = 4
-STEPS = 32
 MAX_LEVEL = 4095
 SOME = 2
 """Probability index of the flag that says that a frame has corrections."""
@@ -193,7 +191,7 @@ def correction_bits(plane: PlaneCorrections, shape: tuple[int, int], statistics:
 
 def _check(plane: PlaneCorrections, shape: tuple[int, int]) -> None:
     n = len(plane.where)
-    if plane.levels.shape != (n, CORRECTION_BLOCK, CORRECTION_BLOCK) or plane.plain.shape != (n,) or not 0 <= plane.step < STEPS:
+    if plane.levels.shape != (n, CORRECTION_BLOCK, CORRECTION_BLOCK) or plane.plain.shape != (n,) or not 0 <= plane.step < CORRECTION_STEPS:
         raise UsageError(f"corrections of {n} blocks: levels {plane.levels.shape}, step {plane.step}")
     if n and (np.abs(plane.levels).max() > MAX_LEVEL or (np.diff(plane.where) <= 0).any() or plane.where[0] < 0 or plane.where[-1] >= shape[0] * shape[1]):
         raise UsageError(f"corrections lie in rising blocks of {shape}, and their levels are at most {MAX_LEVEL}")

@@ -13,15 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuralcodec.core.types import PlaneCorrections
-from neuralcodec.entropy.corrections import CORRECTION_BLOCK as BLOCK
-from neuralcodec.entropy.corrections import STEPS
+from neuralcodec.core.types import CORRECTION_BLOCK as BLOCK
+from neuralcodec.core.types import CORRECTION_STEPS, PlaneCorrections
 
 COSINES = np.array([[64, 64, 64, 64], [83, 36, -36, -83], [64, -64, -64, 64], [36, -83, 83, -36]], np.int64)
 """Rows are 128 times an orthonormal transform's, about."""
 COSINE_FRAC = 14
 """Fractional bits of what two of them make."""
-STEP_SIZES = np.array([int(16 * 2 ** (i / 4) + 0.5) for i in range(STEPS)], np.int64)
+STEP_SIZES = np.array([int(16 * 2 ** (i / 4) + 0.5) for i in range(CORRECTION_STEPS)], np.int64)
 """Quantiser steps in sixteenths of a sample."""
 LIMIT = 4080
 """Largest correction, in sixteenths of a sample."""

@@ -7,14 +7,13 @@ from bitstream_spec.reference import corrections as reference
 from bitstream_spec.reference.rans import Rans
 from bitstream_spec.reference.rans import StreamError as ReferenceError
 from neuralcodec.core.errors import StreamError, UsageError
-from neuralcodec.core.types import PlaneCorrections
+from neuralcodec.core.types import CORRECTION_STEPS, PlaneCorrections
 from neuralcodec.entropy import FrameDecoder, FrameEncoder
 from neuralcodec.entropy.corrections import (
     CONTEXTS,
     FIRST_ONES,
     MAX_LEVEL,
     NO_CORRECTIONS,
-    STEPS,
     CorrectionStatistics,
     correction_bits,
     read_corrections,
@@ -29,7 +28,7 @@ def draw(rng, shape, share, largest=6):
     coded = (seeds | np.roll(seeds, 1, 1)) & (rng.random(shape) < 0.8)
     where = np.flatnonzero(coded)
     magnitudes = np.floor((largest + 1) * rng.random((len(where), 4, 4)) ** 6).astype(np.int64)
-    return PlaneCorrections(int(rng.integers(0, STEPS)), where, rng.random(len(where)) < 0.4, magnitudes * rng.choice([-1, 1], magnitudes.shape))
+    return PlaneCorrections(int(rng.integers(0, CORRECTION_STEPS)), where, rng.random(len(where)) < 0.4, magnitudes * rng.choice([-1, 1], magnitudes.shape))
 
 
 def shapes(rows, columns):
@@ -137,7 +136,7 @@ def test_a_level_that_there_is_not_is_refused():
     assert read_corrections(FrameDecoder(payload), of_planes, CorrectionStatistics()).planes[0].levels[0, 2, 1] == MAX_LEVEL
     for plane in (
         PlaneCorrections(0, np.array([3]), np.array([True]), levels + levels),
-        PlaneCorrections(STEPS, np.array([3]), np.array([True]), levels),
+        PlaneCorrections(CORRECTION_STEPS, np.array([3]), np.array([True]), levels),
         PlaneCorrections(0, np.array([16]), np.array([True]), levels),
         PlaneCorrections(0, np.array([3, 3]), np.array([True, False]), np.repeat(levels, 2, 0)),
         PlaneCorrections(0, np.array([3]), np.array([True]), levels[0]),
