@@ -14,7 +14,7 @@ import numpy as np
 
 from neuralcodec.core.errors import UsageError
 from neuralcodec.entropy.coder import FrameDecoder, FrameEncoder
-from neuralcodec.entropy.flag_statistics import FlagStatistics
+from neuralcodec.entropy.flag_statistics import FlagStatistics, code_by_context
 
 CHOICES = 10
 """Numbers 0 .. 9; 0 is the usual one."""
@@ -131,16 +131,8 @@ def _code(choices: np.ndarray | None, shape: tuple[int, int], before: np.ndarray
 
     def flags_of(contexts: np.ndarray, wanted: np.ndarray | None) -> np.ndarray:
         """Flags (n,) of these contexts (n,), coded with the contexts in rising order."""
-        if not contexts.size:
-            return np.zeros(0, bool)
-        counts = np.bincount(contexts, minlength=CONTEXTS)
-        present = np.flatnonzero(counts)
-        order = np.argsort(contexts.astype(np.uint8), kind="stable")
-        flags = np.empty(len(contexts), bool)
-        flags[order] = code(present, counts[present], None if wanted is None else wanted[order])
-        ones = np.bincount(contexts[flags], minlength=CONTEXTS)
-        seen[:, 0] += counts - ones
-        seen[:, 1] += ones
+        flags, found = code_by_context(contexts, wanted, CONTEXTS, code)
+        np.add(seen, found, out=seen)
         return flags
 
     def flags_of_one(context: int, count: int, wanted: np.ndarray | None) -> np.ndarray:

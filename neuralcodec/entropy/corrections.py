@@ -15,7 +15,7 @@ from neuralcodec.core.errors import StreamError, UsageError
 from neuralcodec.core.types import CORRECTION_BLOCK, CORRECTION_STEPS, PlaneCorrections
 from neuralcodec.entropy.choices import TURNS
 from neuralcodec.entropy.coder import FrameDecoder, FrameEncoder
-from neuralcodec.entropy.flag_statistics import FlagStatistics
+from neuralcodec.entropy.flag_statistics import FlagStatistics, code_by_context
 from neuralcodec.entropy.tables import CLASS_MODEL, FLAG_COSTS, model_cost
 
 MAX_LEVEL = 4095
@@ -137,15 +137,9 @@ class _Flags:
 
     def code(self, contexts: np.ndarray, wanted: np.ndarray | None) -> np.ndarray:
         """Flags bool (n,) of these contexts (n,), coded with the contexts in rising order."""
-        if not contexts.size:
-            return np.zeros(0, bool)
-        counts = np.bincount(contexts, minlength=CONTEXTS)
-        present = np.flatnonzero(counts)
-        order = np.argsort(contexts.astype(np.uint8), kind="stable")
-        flags = np.empty(len(contexts), bool)
-        flags[order] = self.coding.flags(None if wanted is None else wanted[order], counts[present], self.statistics.probability_indexes()[present])
-        ones = np.bincount(contexts[flags], minlength=CONTEXTS)
-        self.statistics = self.statistics.updated(np.stack([counts - ones, ones], 1))
+        indexes = self.statistics.probability_indexes()
+        flags, seen = code_by_context(contexts, wanted, CONTEXTS, lambda present, counts, own: self.coding.flags(own, counts, indexes[present]))
+        self.statistics = self.statistics.updated(seen)
         return flags
 
 

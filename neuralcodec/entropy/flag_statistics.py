@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -37,3 +38,18 @@ class FlagStatistics:
         while (large := counts.sum(1) > COUNTED).any():
             counts[large] = (counts[large] + 1) // 2
         return type(self)(counts)
+
+
+def code_by_context(contexts: np.ndarray, wanted: np.ndarray | None, count: int,
+                    code: Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Flags bool (n,) of ``contexts`` (n,), which are below ``count``, coded with the contexts in rising order; and how many were 0 and 1, int64 (count, 2). ``wanted``:
+    the flags, None where they are read; ``code(present, counts, flags)`` codes so many flags of each context that is there, in that order, and returns them all."""
+    if not contexts.size:
+        return np.zeros(0, bool), np.zeros((count, 2), np.int64)
+    counts = np.bincount(contexts, minlength=count)
+    present = np.flatnonzero(counts)
+    order = np.argsort(contexts.astype(np.uint8), kind="stable")
+    flags = np.empty(len(contexts), bool)
+    flags[order] = code(present, counts[present], None if wanted is None else wanted[order])
+    ones = np.bincount(contexts[flags], minlength=count)
+    return flags, np.stack([counts - ones, ones], 1)
