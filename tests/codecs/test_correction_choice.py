@@ -63,6 +63,24 @@ def test_coarser_steps_where_errors_are_worth_less():
     assert chosen(real, source, 1e4)[0].step == 0, "there is none finer"
 
 
+def test_chroma_counts_the_more_the_smaller_its_error_is_beside_lumas():
+    real, source = picture()
+    noise = 6.0 * torch.randn(real[0].shape, generator=torch.Generator().manual_seed(2))
+    beside_more = chosen(((real[0] + noise).mul(2**14).round() / 2**14, real[1]), source)
+    beside_none = chosen((source[0], real[1]), source)
+    assert beside_more[2].step < beside_none[2].step
+
+
+def test_a_quick_choice_is_nearly_as_good():
+    real, source = picture()
+    costs = []
+    for thorough in (True, False):
+        planes = choose_corrections(real, source, NO_FILTERS, SIZE, 0.05, CorrectionStatistics(), thorough=thorough)
+        after = errors(apply_filters(*real, NO_FILTERS, planes), source)
+        costs.append(bits(planes) + 0.05 * 6 / 8 * after[0])
+    assert costs[0] <= 1.02 * costs[1] and costs[1] <= 1.15 * costs[0]
+
+
 def test_nothing_is_sent_where_it_gains_nothing():
     real, source = picture()
     assert chosen(real, real) == NO_CORRECTIONS
